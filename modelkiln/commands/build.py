@@ -1,0 +1,154 @@
+"""`invoke build` and `invoke build-all`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelkiln import console
+from modelkiln.build import Built, build
+from modelkiln.commands.plan import show_plan
+from modelkiln.errors import EnvironmentFailure, KilnError
+from modelkiln.keys import Status
+from modelkiln.kiln import Kiln
+from modelkiln.plan import PinnedFile
+from modelkiln.publish import Published
+from modelkiln.target import Target, all_target_names
+
+
+def build_targets(kiln: Kiln, text: str, *, dry_run: bool = False, as_json: bool = False) -> None:
+    """Build the targets that a command line names.
+
+    Raises:
+        KilnError: the first target's error, where any failed.
+    """
+    _build(kiln, kiln.targets(text), dry_run=dry_run, as_json=as_json)
+
+
+def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> None:
+    """Build every target that this machine can; the others are listed with the reason.
+
+    Raises:
+        EnvironmentFailure: it can build none.
+        KilnError: the first target's error, where any failed.
+    """
+    targets = kiln.targets(all_target_names(kiln.catalog))
+    reasons = find_obstacles(kiln, targets)
+    able = [one for one in targets if one.name not in reasons]
+    for name, reason in reasons.items():
+        console.note(f"cannot build {name}: {reason}")
+    if not able:
+        raise EnvironmentFailure(
+            "This machine can build none of the targets now.",
+            next(iter(reasons.values())),
+            "invoke doctor says more; --weights random tries the pipeline without checkpoints.",
+        )
+    _build(kiln, able, dry_run=dry_run, as_json=as_json, left_out=reasons)
+
+
+def find_obstacles(kiln: Kiln, targets: Sequence[Target]) -> dict[str, str]:
+    """Why targets cannot be built here, by target; those that can are not in it.
+
+    A target whose steps are all done needs nothing; one that has still to be made needs its
+    checkpoint: in the cache, or from a mirror or the official host.
+    """
+    obstacles: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    plan = kiln.plan(targets)
+    resolved = kiln.resolve(plan)
+    for one in plan.targets:
+        for step in (resolved[name] for name in plan.needed_by(one)):
+            if step.status is Status.HIT:
+                continue
+            for source in step.step.inputs.values():
+                if isinstance(source, PinnedFile) and source.path is None:
+                    if source.model not in reasons:
+                        reasons[source.model] = _checkpoint_obstacle(kiln, source.model)
+                    if reasons[source.model]:
+                        obstacles[one.target.name] = reasons[source.model]
+    return obstacles
+
+
+def _checkpoint_obstacle(kiln: Kiln, model: str) -> str:
+    from modelkiln.weights import find_cached, host_reachable
+
+    checkpoint = kiln.catalog.models[model].checkpoint
+    if find_cached(checkpoint, kiln.cache) is not None or kiln.options.mirrors:
+        return ""
+    if kiln.options.offline:
+        return f"{checkpoint.file} is not in the cache, and --offline forbids to fetch it"
+    if host_reachable(checkpoint.url):
+        return ""
+    host = checkpoint.url.split("/")[2]
+    return f"{checkpoint.file} is not in the cache, and {host} cannot be reached"
+
+
+def _build(
+    kiln: Kiln,
+    targets: Sequence[Target],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    left_out: dict[str, str] | None = None,
+) -> None:
+    if dry_run:
+        show_plan(kiln, targets, as_json=as_json)
+        return
+    built = build(kiln, targets)
+    kiln.save_caches()
+    if as_json:
+        console.say_json({**describe(built), "left_out": left_out or {}})
+    else:
+        for done in built.published:
+            _say_published(done, built)
+    raise_failures(built)
+
+
+def raise_failures(built: Built) -> None:
+    """Say every failure but the first, and raise the first."""
+    errors: dict[str, KilnError] = {}
+    for failed in built.failed:
+        errors.setdefault(failed.step, failed.error)
+    for error in list(errors.values())[1:]:
+        console.note(f"error: {error}")
+    for error in errors.values():
+        raise error
+
+
+def describe(built: Built) -> dict[str, Any]:
+    """A build's result as plain data."""
+    return {
+        "published": [
+            {
+                "target": one.target.name,
+                "folder": str(one.folder),
+                "files": {n: {"sha256": b.sha256, "bytes": b.bytes} for n, b in one.files.items()},
+                "written": list(one.written),
+            }
+            for one in built.published
+        ],
+        "failed": [
+            {
+                "target": one.target,
+                "step": one.step,
+                "what": one.error.what,
+                "why": one.error.why,
+                "next": one.error.next,
+                "exit_code": one.error.exit_code,
+            }
+            for one in built.failed
+        ],
+        "seconds": {name: round(seconds, 3) for name, seconds in built.seconds.items()},
+    }
+
+
+def _say_published(done: Published, built: Built) -> None:
+    news = "" if done.written else "  (up to date)"
+    console.say(f"{done.target.name}{news}")
+    if not done.written:
+        return
+    for name, blob in sorted(done.files.items()):
+        size = console.size_text(blob.bytes)
+        console.say(f"  {name:<20} {size:>9}  sha256:{blob.sha256[:12]}")
+    summary = built.records[f"{done.target.name}/verify"].metrics.get("summary")
+    if isinstance(summary, str):
+        console.say(f"  verified: {summary}")
+    console.say(f"  in {done.folder}")

@@ -1,0 +1,1 @@
+"""`invoke doctor`: what this machine can build."""

@@ -1,0 +1,57 @@
+"""`invoke env.list` and `invoke env.prune`."""
+
+import time
+
+from modelkiln import console
+from modelkiln.environments import list_environments, prune
+from modelkiln.kiln import Kiln
+
+
+def list_installed(kiln: Kiln, *, as_json: bool = False) -> None:
+    """Print the environments and tool folders in the cache, last used first."""
+    found = list_environments(kiln.cache)
+    if as_json:
+        console.say_json(
+            [
+                {
+                    "name": one.name,
+                    "kind": one.kind,
+                    "digest": one.digest,
+                    "folder": str(one.folder),
+                    "bytes": one.bytes,
+                }
+                for one in found
+            ]
+        )
+        return
+    if not found:
+        console.say(f"nothing is installed in {kiln.cache}")
+        return
+    console.say_table(
+        ("name", "kind", "digest", "size", "used"),
+        [
+            (
+                one.name,
+                one.kind,
+                one.digest[:12],
+                console.size_text(one.bytes),
+                f"{(time.time() - one.used) / 86400:.0f} days ago",
+            )
+            for one in found
+        ],
+    )
+
+
+def prune_installed(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> None:
+    """Remove what no environment of this checkout is; it is installed again when needed."""
+    names = {model.environment for model in kiln.catalog.models.values()}
+    keep = {kiln.environment(name).digest for name in names}
+    gone = prune(kiln.cache, keep, dry_run=dry_run)
+    if as_json:
+        console.say_json([{"name": one.name, "digest": one.digest} for one in gone])
+        return
+    would = "would remove" if dry_run else "removed"
+    for one in gone:
+        console.say(f"{would} {one.name} {one.digest[:12]}  {console.size_text(one.bytes)}")
+    if not gone:
+        console.say("nothing to remove")

@@ -1,0 +1,115 @@
+"""`invoke report`, and how a target's records become a page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelkiln import console
+from modelkiln.atomic import write_file
+from modelkiln.kiln import Kiln
+from modelkiln.once import find_manifest, one_target
+from modelkiln.publish import REPORT, target_folder
+from modelkiln.report import Failure, Picture, Report, render_report
+from modelkiln.target import RandomWeights, Target
+
+
+def write_target_report(kiln: Kiln, text: str, out: str = "") -> None:
+    """Write the page of a built target.
+
+    Raises:
+        UsageError: it has not been built.
+    """
+    target = one_target(kiln, text)
+    path = Path(out) if out else Path(f"{target.name.replace('/', '-')}.html")
+    page = render_report(make_report(kiln, target))
+    write_file(path, page.encode())
+    console.say(f"report  {path}")
+
+
+def make_report(
+    kiln: Kiln,
+    target: Target,
+    *,
+    pictures: Sequence[Picture] = (),
+    timings: Sequence[tuple[str, float]] = (),
+    seconds: Mapping[str, float] | None = None,
+) -> Report:
+    """What a page tells of a built target.
+
+    Args:
+        pictures: Overlays to show.
+        timings: Further names and seconds.
+        seconds: Steps that ran in this command, with their seconds; the others were reused.
+    """
+    manifest = find_manifest(kiln, target)
+    checks = json.loads((target_folder(kiln, target) / REPORT).read_text(encoding="utf-8"))
+    measured = [(name, float(value)) for name, value in checks["timings"].items()]
+    ran = seconds or {}
+    return Report(
+        title=f"modelkiln: {target.name}",
+        target=target.name,
+        weights=_say_weights(manifest["weights"]),
+        random_weights=isinstance(target.weights, RandomWeights),
+        pictures=pictures,
+        parity=checks["parity"],
+        masks=checks["masks"],
+        files=[
+            {"name": name, "bytes": one["bytes"], "sha256": one["sha256"]}
+            for name, one in manifest["files"].items()
+        ],
+        timings=[{"name": n, "seconds": s} for n, s in [*timings, *measured]],
+        provenance=_provenance(manifest),
+        steps=[
+            {
+                "id": name,
+                "key": step["key"],
+                "status": "ran" if name in ran else "reused",
+                "seconds": ran.get(name),
+            }
+            for name, step in manifest["steps"].items()
+        ],
+        failure=None,
+    )
+
+
+def make_failed_report(target: Target, failure: Failure) -> Report:
+    """What a page tells of a target that was not built."""
+    return Report(
+        title=f"modelkiln: {target.name}",
+        target=target.name,
+        weights=target.weights.label,
+        random_weights=isinstance(target.weights, RandomWeights),
+        pictures=[],
+        parity=[],
+        masks=[],
+        files=[],
+        timings=[],
+        provenance=[],
+        steps=[],
+        failure=failure,
+    )
+
+
+def _say_weights(weights: Mapping[str, Any]) -> str:
+    match weights["kind"]:
+        case "random":
+            return f"random, seed {weights['seed']}"
+        case "official":
+            return f"official, sha256:{weights['sha256']}"
+        case _:
+            return f"own file, sha256:{weights['sha256']}"
+
+
+def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    contract = manifest["contract"]
+    seals = sorted({str(step["sealed"]) for step in manifest["steps"].values()})
+    return [
+        ("model", manifest["model"]),
+        ("contract", f"{contract['name']} v{contract['version']}"),
+        *((name, str(value)) for name, value in manifest["parameters"].items()),
+        ("license", manifest["license"]),
+        ("modelkiln", manifest["modelkiln"]),
+        *((f"environment {name}", str(one)) for name, one in manifest["environment"].items()),
+        ("sealed", ", ".join(seals)),
+    ]

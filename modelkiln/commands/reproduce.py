@@ -1,0 +1,110 @@
+"""`invoke reproduce`: two builds under different conditions, byte by byte."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelkiln import console
+from modelkiln.build import build
+from modelkiln.commands.build import raise_failures
+from modelkiln.errors import NotReproducible
+from modelkiln.hashing import sha256_file
+from modelkiln.kiln import Kiln
+from modelkiln.once import one_target
+from modelkiln.publish import target_folder
+from modelkiln.records import Blob
+from modelkiln.runner import LocalRunner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a build should not depend on."""
+
+    folder: str
+    settings: Mapping[str, str]
+    umask: int
+
+
+CONDITIONS = (
+    Conditions(
+        folder="one",
+        settings={"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "1"},
+        umask=0o022,
+    ),
+    Conditions(
+        folder="another folder/with a longer name",
+        settings={"TZ": "America/St_Johns", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "4242"},
+        umask=0o077,
+    ),
+)
+
+
+def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
+    """Build a target's files twice from nothing, in different folders, time zones, locales, umasks
+    and hash seeds, and compare them with each other and with what is published.
+
+    Raises:
+        NotReproducible: a file differs; both builds are kept and named.
+    """
+    target = one_target(kiln, text)
+    kiln.artifacts.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix="reproduce-", dir=kiln.artifacts))
+    keep = False
+    try:
+        builds = {}
+        for number, conditions in enumerate(CONDITIONS, start=1):
+            console.note(
+                f"build {number}: {', '.join(f'{k}={v}' for k, v in conditions.settings.items())}, "
+                f"umask {conditions.umask:03o}, in {root / conditions.folder}"
+            )
+            builds[f"build {number}"] = _build(kiln, text, root / conditions.folder, conditions)
+        published = _published(target_folder(kiln, target), builds["build 1"])
+        if published:
+            builds["published"] = published
+        different = [
+            name
+            for name in builds["build 1"]
+            if len({files[name] for files in builds.values()}) > 1
+        ]
+        if as_json:
+            console.say_json({"target": target.name, "builds": builds, "different": different})
+        else:
+            console.say_table(
+                ("file", *builds),
+                [
+                    (name, *(files[name][:16] for files in builds.values()))
+                    for name in builds["build 1"]
+                ],
+            )
+        if different:
+            keep = True
+            raise NotReproducible(
+                f"{target.name} is not reproducible: {', '.join(different)} differ.",
+                "A stage depends on something that its key does not name.",
+                f"Compare the builds in {root}.",
+            )
+        if not as_json:
+            console.say(f"{target.name}: the same bytes in {' and '.join(builds)}")
+    finally:
+        if not keep:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _build(kiln: Kiln, text: str, folder: Path, conditions: Conditions) -> dict[str, str]:
+    other = Kiln(kiln.options, artifacts=folder)
+    target = one_target(other, text)
+    runner = LocalRunner(conditions.settings, conditions.umask)
+    built = build(other, [target], until=target.format.stages[-1], runner=runner)
+    raise_failures(built)
+    plan = other.plan([target], until=target.format.stages[-1])
+    outputs: Mapping[str, Blob] = built.records[plan.targets[0].graphs].outputs
+    return {name: outputs[name].sha256 for name in sorted(outputs)}
+
+
+def _published(folder: Path, names: Mapping[str, str]) -> dict[str, str]:
+    if not all((folder / name).is_file() for name in names):
+        return {}
+    console.note(f"comparing with what is published in {folder}")
+    return {name: sha256_file(folder / name) for name in names}

@@ -1,0 +1,103 @@
+"""`invoke test`: the tests of every room, each in the environment that it needs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from modelkiln import console
+from modelkiln.environments import ensure, ensure_tools
+from modelkiln.errors import StageFailure, UsageError
+from modelkiln.kiln import Kiln
+from modelkiln.paths import REPOSITORY
+
+HOST_SOURCES = ("modelkiln", "tasks.py", "tests/modelkiln")
+
+
+def run_tests(kiln: Kiln, only: str = "") -> None:
+    """Run the parts of the test suite, all or those named, and say which failed.
+
+    Raises:
+        UsageError: there is no such part.
+        StageFailure: a part failed.
+    """
+    parts: Mapping[str, Callable[[], list[list[str]]]] = {
+        "lint": lambda: _lint(kiln),
+        "host": lambda: [_pytest("tests/modelkiln", "tests/repository")],
+        "exporters": lambda: [_exporters_pytest(kiln)],
+        "full-size": lambda: [_pytest("tests/full_size", "-m", "full_size")],
+    }
+    names = only.split(",") if only else list(parts)
+    unknown = [name for name in names if name not in parts]
+    if unknown:
+        raise UsageError(
+            f"There is no part {unknown[0]!r} of the tests.",
+            f"The parts are {', '.join(parts)}.",
+            "Leave --only out for all.",
+        )
+    tools = _tools(kiln, "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable))
+    failed = []
+    for name in names:
+        for command in parts[name]():
+            console.note(f"+ {name}: {' '.join(command[1:])}")
+            if _run(command, tools) != 0:
+                failed.append(name)
+    if failed:
+        raise StageFailure(
+            f"Tests failed: {', '.join(dict.fromkeys(failed))}.",
+            "The lines above say which.",
+            f"invoke test --only {failed[0]} runs that part again.",
+        )
+    console.note(f"passed: {', '.join(names)}")
+
+
+def _pytest(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", *arguments]
+
+
+def _exporters_pytest(kiln: Kiln) -> list[str]:
+    python = _export_python(kiln)
+    lock = REPOSITORY / "tests" / "exporters" / "requirements.txt"
+    tools = _tools(kiln, "pytest", lock, python)
+    return ["env", f"PYTHONPATH={tools}", str(python), "-m", "pytest", "tests/exporters"]
+
+
+def _lint(kiln: Kiln) -> list[list[str]]:
+    mypy = [sys.executable, "-m", "mypy"]
+    return [
+        [sys.executable, "-m", "ruff", "check", "."],
+        [*mypy, *HOST_SOURCES],
+        [*mypy, "--python-executable", str(_export_python(kiln)), "exporters"],
+    ]
+
+
+def _export_python(kiln: Kiln) -> Path:
+    with console.open_board() as board:
+        return ensure(
+            kiln.environment("export"),
+            cache=kiln.cache,
+            offline=kiln.options.offline,
+            on_progress=lambda share, text: board.update("environment export", share, text),
+        )
+
+
+def _tools(kiln: Kiln, name: str, lock: Path, python: Path) -> Path:
+    with console.open_board() as board:
+        return ensure_tools(
+            name,
+            lock,
+            python=python,
+            cache=kiln.cache,
+            offline=kiln.options.offline,
+            on_progress=lambda share, text: board.update(f"tools {name}", share, text),
+        )
+
+
+def _run(command: list[str], tools: Path) -> int:
+    settings = {
+        **os.environ,
+        "PYTHONPATH": str(tools),
+        "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    return subprocess.run(command, cwd=REPOSITORY, env=settings, check=False).returncode

@@ -1,0 +1,58 @@
+"""`invoke weights-check`: every gate on real weights, in one report to attach to an issue."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from modelkiln import console
+from modelkiln.atomic import write_file
+from modelkiln.build import build
+from modelkiln.commands.report import make_failed_report, make_report
+from modelkiln.errors import KilnError, UsageError
+from modelkiln.kiln import Kiln
+from modelkiln.report import Report, render_reports
+
+
+def check_weights(kiln: Kiln, models: str, out: str, *, as_json: bool = False) -> None:
+    """Build all targets of models one after the other, and write a page that tells of each.
+
+    A target that fails is reported, and the rest is still checked.
+
+    Raises:
+        UsageError: the weights asked for are random.
+        KilnError: the first failure, after the page has been written.
+    """
+    if kiln.options.weights.startswith("random"):
+        raise UsageError(
+            "weights-check is for real weights.",
+            "Gates on random weights are what every build runs.",
+            "Leave --weights out, or name a file: --weights PATH",
+        )
+    patterns = [f"{one}/*/*" for one in models.split(",")]
+    reports: list[Report] = []
+    errors: list[KilnError] = []
+    kiln = Kiln(replace(kiln.options, keep_going=True), artifacts=kiln.artifacts)
+    for target in kiln.targets(patterns):
+        console.note(f"checking {target.name}")
+        try:
+            built = build(kiln, [target])
+            if built.failed:
+                raise built.failed[0].error
+            reports.append(make_report(kiln, target, seconds=built.seconds))
+        except KilnError as error:
+            errors.append(error)
+            console.note(f"FAILED {target.name}: {error.what}")
+            failure: Any = {"what": error.what, "why": error.why, "next": error.next}
+            reports.append(make_failed_report(target, failure))
+    kiln.save_caches()
+    passed = len(reports) - len(errors)
+    note = f"{passed} of {len(reports)} targets pass every gate."
+    page = render_reports("modelkiln: weights check", note, reports)
+    write_file(Path(out), page.encode())
+    if as_json:
+        console.say_json([{k: v for k, v in one.items() if k != "pictures"} for one in reports])
+    else:
+        console.say(note)
+        console.say(f"report  {out}")
+    if errors:
+        raise errors[0]

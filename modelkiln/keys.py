@@ -1,0 +1,145 @@
+"""Keys: what a step's result depends on, and nothing else.
+
+A key is the SHA-256 of a document (canonical JSON) with the stage, its parameters, the digests of
+its inputs, the digests of the stage's own source files and the identity of its environment. The
+document is kept in the record, so that `plan --explain` can name the part that changed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from modelkiln.hashing import sha256_json
+from modelkiln.plan import PROTOCOL, PinnedFile, Plan, SourceFile, Step, StepOutput
+from modelkiln.records import Record
+from modelkiln.sources import SourceTree
+
+
+class Status(StrEnum):
+    """What a build would do with a step."""
+
+    HIT = "hit"
+    RUN = "run"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A step with its key, where its inputs are known.
+
+    Attributes:
+        waits_for: The unbuilt steps that the key waits for, where the status is `pending`.
+        record: The result, where the status is `hit`.
+    """
+
+    step: Step
+    status: Status
+    key: str = ""
+    document: Mapping[str, Any]
+    record: Record | None = None
+    waits_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyMaker:
+    """Makes the key document of a step from what is known of the rest.
+
+    Attributes:
+        sources: The exporters' room.
+        environment: The identity of an environment, by name.
+        threads: Thread count of every stage, a constant of the catalog.
+        seed: Seed of every stage, likewise.
+    """
+
+    sources: SourceTree
+    environment: Callable[[str], Mapping[str, Any]]
+    threads: int
+    seed: int
+
+    def document(self, step: Step, records: Mapping[str, Record]) -> dict[str, Any] | None:
+        """The key document, or None while a step that it needs has no record."""
+        inputs: dict[str, str] = {}
+        for name, one in step.inputs.items():
+            match one:
+                case StepOutput(step=before, name=output):
+                    record = records.get(before)
+                    if record is None:
+                        return None
+                    inputs[name] = record.outputs[output].sha256
+                case SourceFile(path=path):
+                    inputs[name] = self.sources.digest(path)
+                case PinnedFile(sha256=sha256):
+                    inputs[name] = sha256
+        return {
+            "protocol": PROTOCOL,
+            "stage": step.stage,
+            "params": step.params,
+            "inputs": inputs,
+            "source": dict(self.sources.digests(step.modules)),
+            "environment": dict(self.environment(step.environment)),
+            "threads": self.threads,
+            "seed": self.seed,
+        }
+
+
+Lookup = Callable[[str], Record | None]
+
+
+def resolve(plan: Plan, maker: KeyMaker, lookup: Lookup) -> dict[str, Resolved]:
+    """The status of each step, in the plan's order: looks up records, builds nothing.
+
+    A record counts only where every output that the plan names is in it.
+    """
+    records: dict[str, Record] = {}
+    found: dict[str, Resolved] = {}
+    for step in plan.steps.values():
+        found[step.id] = resolve_step(step, maker, records, lookup)
+        record = found[step.id].record
+        if record is not None:
+            records[step.id] = record
+    return found
+
+
+def resolve_step(
+    step: Step, maker: KeyMaker, records: Mapping[str, Record], lookup: Lookup
+) -> Resolved:
+    """The status of one step, given the records of the steps before it."""
+    missing = tuple(one for one in step.needs if one not in records)
+    if missing:
+        return Resolved(step=step, status=Status.PENDING, document={}, waits_for=missing)
+    document = maker.document(step, records)
+    assert document is not None
+    key = sha256_json(document)
+    record = lookup(key)
+    status = Status.RUN if record is None else Status.HIT
+    return Resolved(step=step, status=status, key=key, document=document, record=record)
+
+
+def explain(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two key documents, one line a part, sorted."""
+    changes = []
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    for path in sorted(before.keys() | after.keys()):
+        if path not in after:
+            changes.append(f"{path}: gone (was {_short(before[path])})")
+        elif path not in before:
+            changes.append(f"{path}: new ({_short(after[path])})")
+        elif before[path] != after[path]:
+            changes.append(f"{path}: {_short(before[path])} -> {_short(after[path])}")
+    return changes
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from _leaves(one, f"{path}[{name}]" if path else str(name))
+    else:
+        yield path, value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    if len(text) == 64 and all(one in "0123456789abcdef" for one in text):
+        return text[:12]
+    return text if len(text) <= 60 else text[:57] + "..."

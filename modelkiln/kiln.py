@@ -1,0 +1,174 @@
+"""A kiln: catalog, sources, store and caches opened together for one command."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from modelkiln.catalog import Catalog, load_catalog
+from modelkiln.environments import Environment, environment
+from modelkiln.errors import KilnError, UsageError
+from modelkiln.keys import KeyMaker, Resolved, resolve
+from modelkiln.paths import REPOSITORY, artifacts_root, cache_root, catalog_folders
+from modelkiln.plan import Plan, Planner
+from modelkiln.records import Record
+from modelkiln.sources import SourceTree
+from modelkiln.statcache import StatCache
+from modelkiln.store import Store
+from modelkiln.target import Target, Weights, parse_weights, select_targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the flags that every command takes say.
+
+    Attributes:
+        weights: `official`, `random[:SEED]`, or a path.
+        trust: Whether a pickle of the user's own may be opened, which runs its code.
+        runner: `auto`, `docker` or `local`.
+        jobs: Steps at once; 0 for as many as the machine takes.
+        mirrors: URL prefixes or folders that hold checkpoints.
+        parameters: Contract parameters given as flags.
+    """
+
+    weights: str = "official"
+    trust: bool = False
+    runner: str = "auto"
+    jobs: int = 0
+    keep_going: bool = False
+    offline: bool = False
+    mirrors: tuple[str, ...] = ()
+    keep_scratch: bool = False
+    parameters: Mapping[str, str | int] = field(default_factory=dict)
+
+
+class Kiln:
+    """Everything that a command works with; reads lazily, so that a null build is quick."""
+
+    def __init__(self, options: Options | None = None, artifacts: Path | None = None) -> None:
+        self.options = options or Options()
+        self.artifacts = artifacts or artifacts_root()
+        self.cache = cache_root()
+        if self.options.runner == "docker":
+            raise UsageError(
+                "There is no Docker runner in this version.",
+                "Stages run in local environments made from the same locks.",
+                "Leave --runner out, or say --runner local.",
+            )
+        if self.options.runner not in ("auto", "local"):
+            raise UsageError(
+                f"There is no runner {self.options.runner!r}.",
+                "The runners are auto, docker and local.",
+                "Leave --runner out.",
+            )
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return load_catalog(catalog_folders())
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.artifacts)
+
+    @cached_property
+    def stat_cache(self) -> StatCache:
+        return StatCache(self.artifacts / "cache" / "stat.json")
+
+    @cached_property
+    def sources(self) -> SourceTree:
+        imports: dict[str, list[str]] = {}
+        with suppress(OSError, ValueError, TypeError):
+            imports = dict(json.loads(self._imports_path.read_text(encoding="utf-8")))
+        roots = (*reversed(catalog_folders()[1:]), REPOSITORY)
+        return SourceTree(roots=roots, digest=self.stat_cache.digest, imports=imports)
+
+    @property
+    def _imports_path(self) -> Path:
+        return self.artifacts / "cache" / "imports.json"
+
+    @cached_property
+    def weights(self) -> Weights:
+        """What `--weights` means; UsageError where it is neither a word nor a good file."""
+        known = parse_weights(self.options.weights)
+        if known is not None:
+            return known
+        from modelkiln.target import FileWeights
+        from modelkiln.weights import identify
+
+        found = identify(Path(self.options.weights), trust=self.options.trust)
+        return FileWeights(
+            path=str(found.path),
+            sha256=found.sha256,
+            format=found.format,
+            bytes=found.path.stat().st_size,
+        )
+
+    def environment(self, name: str) -> Environment:
+        """An environment: a folder of docker/, in the repository or beside a further catalog."""
+        for folder in catalog_folders()[1:]:
+            if (folder / "docker" / name).is_dir():
+                return environment(name, folder / "docker")
+        return environment(name)
+
+    @cached_property
+    def keys(self) -> KeyMaker:
+        identities: dict[str, Mapping[str, Any]] = {}
+
+        def identity(name: str) -> Mapping[str, Any]:
+            if name not in identities:
+                identities[name] = self.environment(name).identity()
+            return identities[name]
+
+        return KeyMaker(
+            sources=self.sources,
+            environment=identity,
+            threads=self.catalog.threads,
+            seed=self.catalog.seed,
+        )
+
+    def targets(self, text: str | Sequence[str]) -> list[Target]:
+        """The targets that a command line names: targets and globs, separated by commas."""
+        texts = text.split(",") if isinstance(text, str) else list(text)
+        self._check_parameters()
+        return select_targets(self.catalog, texts, self.weights, self.options.parameters)
+
+    def _check_parameters(self) -> None:
+        known = {name for one in self.catalog.contracts.values() for name in one.parameters}
+        for name in self.options.parameters:
+            if name not in known:
+                raise UsageError(
+                    f"No contract has a parameter {name!r}.",
+                    f"Known: {', '.join(sorted(known))}.",
+                    "invoke targets shows every target.",
+                )
+
+    def plan(self, targets: Sequence[Target], until: str | None = None) -> Plan:
+        """The plan for these targets."""
+        planner = Planner(
+            self.catalog,
+            exists=lambda module: self.sources.find(module) is not None,
+            sources=self.sources.digests,
+        )
+        return planner.plan(targets, until)
+
+    def lookup(self, key: str) -> Record | None:
+        """A record whose outputs are all there."""
+        return self.store.hit(key)
+
+    def resolve(self, plan: Plan) -> dict[str, Resolved]:
+        """The status of every step of a plan; nothing is built."""
+        return resolve(plan, self.keys, self.lookup)
+
+    def save_caches(self) -> None:
+        """Keep what was learned of unchanged files; where that fails it only costs time."""
+        from modelkiln.atomic import write_file
+
+        self.stat_cache.save()
+        text = json.dumps(self.sources.imports, sort_keys=True)
+        with suppress(OSError, KilnError):
+            if self._imports_path.is_file() and self._imports_path.read_text() == text:
+                return
+            write_file(self._imports_path, text.encode(), durable=False)

@@ -1,0 +1,132 @@
+"""Running a stage once, outside of any plan: nothing of it is recorded."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from modelkiln import console
+from modelkiln.environments import ensure
+from modelkiln.errors import UsageError
+from modelkiln.hashing import sha256_file
+from modelkiln.kiln import Kiln
+from modelkiln.publish import MANIFEST, target_folder
+from modelkiln.runner import LocalRunner
+from modelkiln.stage import Job, Outcome
+from modelkiln.target import Target
+
+
+def find_manifest(kiln: Kiln, target: Target) -> dict[str, Any]:
+    """The manifest of a built target.
+
+    Raises:
+        UsageError: it has not been built.
+    """
+    import json
+
+    path = target_folder(kiln, target) / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{target.name} has not been built.",
+            f"There is no {path}.",
+            f"invoke build {target.name}",
+        ) from None
+    except ValueError as error:
+        raise UsageError(
+            f"{path} is damaged.", str(error), f"invoke build {target.name} restores it."
+        ) from error
+    return manifest
+
+
+def check_files(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> list[str]:
+    """The published files that are not what the manifest says, read in full."""
+    folder = target_folder(kiln, target)
+    return [
+        name
+        for name, pin in sorted(manifest["files"].items())
+        if not (folder / name).is_file() or sha256_file(folder / name) != pin["sha256"]
+    ]
+
+
+@contextmanager
+def run_once(
+    kiln: Kiln,
+    name: str,
+    *,
+    environment: str,
+    modules: tuple[str, ...],
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    timeout_s: int = 3600,
+) -> Iterator[Outcome]:
+    """Run a stage in a scratch folder that is gone after the `with` block."""
+    python = _python(kiln, environment)
+    job = Job(
+        name=name,
+        stage=modules[0].rpartition(".")[2],
+        modules=modules,
+        params=params,
+        inputs=inputs,
+        sources=kiln.sources.closure(modules),
+        python=python,
+        threads=kiln.catalog.threads,
+        seed=kiln.catalog.seed,
+        timeout_s=timeout_s,
+    )
+    runner = LocalRunner()
+    scratch = kiln.store.scratch(job.stage)
+    try:
+        with console.open_board() as board:
+            board.start(name)
+            try:
+                outcome = runner.run(
+                    job, scratch, lambda share, text: board.update(name, share, text)
+                )
+            except KeyboardInterrupt:
+                runner.stop(kill=True)
+                raise
+            board.end(name, f"done   {name}  {outcome.seconds:.1f} s")
+        yield outcome
+    finally:
+        if kiln.options.keep_scratch:
+            console.note(f"kept   {scratch}")
+        else:
+            kiln.store.discard(scratch)
+
+
+def _python(kiln: Kiln, environment: str) -> Path:
+    with console.open_board() as board:
+        job = f"environment {environment}"
+        started = False
+
+        def on_progress(share: float | None, text: str) -> None:
+            nonlocal started
+            if not started:
+                board.start(job)
+                started = True
+            board.update(job, share, text)
+
+        return ensure(
+            kiln.environment(environment),
+            cache=kiln.cache,
+            offline=kiln.options.offline,
+            on_progress=on_progress,
+        )
+
+
+def one_target(kiln: Kiln, text: str) -> Target:
+    """The one target that a command line names.
+
+    Raises:
+        UsageError: it names several.
+    """
+    targets = kiln.targets(text)
+    if len(targets) > 1:
+        raise UsageError(
+            f"{text!r} names {len(targets)} targets.",
+            "This command takes one.",
+            f"For example: {targets[0].name}",
+        )
+    return targets[0]

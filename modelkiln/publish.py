@@ -1,0 +1,155 @@
+"""out/TARGET/: the readable tree. Copies of the store's files, a manifest, and an example to run.
+
+Only what passed verification comes here. A copy that was edited is noticed and put back.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelkiln import __version__
+from modelkiln.atomic import write_file
+from modelkiln.hashing import sha256_bytes
+from modelkiln.keys import Resolved
+from modelkiln.kiln import Kiln
+from modelkiln.plan import Plan, TargetPlan
+from modelkiln.records import Blob, Record
+from modelkiln.target import FileWeights, OfficialWeights, RandomWeights, Target
+
+MANIFEST = "manifest.json"
+EXAMPLE = "example.py"
+REPORT = "verification.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A target's folder, and which of its files had to be written or put back."""
+
+    target: Target
+    folder: Path
+    files: Mapping[str, Blob]
+    written: tuple[str, ...]
+    restored: tuple[str, ...]
+
+
+def target_folder(kiln: Kiln, target: Target) -> Path:
+    """Where a target is published."""
+    return kiln.artifacts / "out" / target.name
+
+
+def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Record]) -> Published:
+    """Bring a verified target's folder up to date.
+
+    Raises:
+        StoreError: a file of the store is damaged, or the folder cannot be written.
+        OutOfSpace: the disk is full.
+    """
+    target = one.target
+    folder = target_folder(kiln, target)
+    files = dict(records[one.graphs].outputs)
+    files[REPORT] = records[one.verify].outputs[REPORT]
+    texts: dict[str, bytes] = {}
+    if target.contract.example:
+        texts[EXAMPLE] = target.contract.example.read_bytes()
+    made = {name: Blob(sha256=sha256_bytes(one), bytes=len(one)) for name, one in texts.items()}
+    described = {**files, **made}
+    manifest = make_manifest(kiln, plan, one, records, described)
+    texts[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    written: list[str] = []
+    restored: list[str] = []
+    known = (folder / MANIFEST).is_file()
+    previous = _read_digests(folder) if known else {}
+    for name in [*sorted(files), *sorted(set(texts) - {MANIFEST}), MANIFEST]:
+        text = texts.get(name)
+        sha256 = files[name].sha256 if text is None else sha256_bytes(text)
+        path = folder / name
+        if _digest(kiln, path) == sha256:
+            continue
+        if text is None:
+            kiln.store.materialize(files[name], path)
+        else:
+            write_file(path, text, 0o444)
+        written.append(name)
+        if previous.get(name) == sha256:
+            restored.append(name)
+    return Published(
+        target=target,
+        folder=folder,
+        files=described,
+        written=tuple(written),
+        restored=tuple(restored),
+    )
+
+
+def make_manifest(
+    kiln: Kiln,
+    plan: Plan,
+    one: TargetPlan,
+    records: Mapping[str, Record],
+    files: Mapping[str, Blob],
+) -> dict[str, Any]:
+    """What a target is made of: files, weights, steps with their keys, environment, figures.
+
+    It holds no clock, host or path, so two builds of one key have the same manifest.
+    """
+    target = one.target
+    steps = {name: records[name] for name in plan.needed_by(one)}
+    return {
+        "modelkiln": __version__,
+        "target": target.name,
+        "model": target.model.name,
+        "contract": {"name": target.contract.name, "version": target.contract.version},
+        "parameters": target.parameters,
+        "format": target.format.name,
+        "license": target.model.license,
+        "weights": describe_weights(target),
+        "environment": dict(kiln.keys.environment(target.model.environment)),
+        "files": {n: {"sha256": b.sha256, "bytes": b.bytes} for n, b in sorted(files.items())},
+        "steps": {
+            name: {
+                "key": record.key,
+                "runner": record.provenance.get("runner"),
+                "sealed": record.provenance.get("sealed"),
+            }
+            for name, record in steps.items()
+        },
+        "graphs": records[one.graphs].metrics,
+        "verification": records[one.verify].metrics,
+    }
+
+
+def describe_weights(target: Target) -> dict[str, Any]:
+    """Where a target's weights come from."""
+    match target.weights:
+        case OfficialWeights():
+            pin = target.model.checkpoint
+            return {"kind": "official", "url": pin.url, "sha256": pin.sha256, "bytes": pin.bytes}
+        case RandomWeights(seed=seed):
+            return {
+                "kind": "random",
+                "seed": seed,
+                "warning": "random weights: this mask means nothing",
+            }
+        case FileWeights(sha256=sha256, bytes=size, format=form):
+            return {"kind": "file", "sha256": sha256, "bytes": size, "format": form}
+
+
+def find_resolved(resolved: Mapping[str, Resolved]) -> dict[str, Record]:
+    """The records of the steps that are done."""
+    return {name: one.record for name, one in resolved.items() if one.record is not None}
+
+
+def _digest(kiln: Kiln, path: Path) -> str:
+    if path.is_symlink() or not path.is_file():
+        return ""
+    return kiln.stat_cache.digest(path)
+
+
+def _read_digests(folder: Path) -> dict[str, str]:
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return {name: one["sha256"] for name, one in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

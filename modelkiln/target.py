@@ -1,0 +1,269 @@
+"""Targets: `MODEL[+WEIGHTS]/CONTRACT[@VARIANT]/FORMAT`, and the globs that select many.
+
+VARIANT names, sorted and joined with dots, every parameter that differs from its default:
+`sam2.1_hiera_tiny+random0/image@opset20/onnx-fp32`. WEIGHTS is `randomN`, or the first twelve hex
+digits of a file's SHA-256; official weights are not named.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from modelkiln.catalog import Catalog, Contract, Format, Model, Parameter
+from modelkiln.errors import UsageError
+
+T = TypeVar("T")
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficialWeights:
+    """The pinned checkpoint."""
+
+    suffix: str = ""
+
+    @property
+    def label(self) -> str:
+        return "official"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomWeights:
+    """Seeded random weights of the real architecture."""
+
+    seed: int = 0
+
+    @property
+    def suffix(self) -> str:
+        return f"+random{self.seed}"
+
+    @property
+    def label(self) -> str:
+        return f"random:{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileWeights:
+    """The user's own checkpoint; `format` is `pt` or `safetensors`."""
+
+    path: str
+    sha256: str
+    format: str
+    bytes: int
+
+    @property
+    def suffix(self) -> str:
+        return f"+{self.sha256[:12]}"
+
+    @property
+    def label(self) -> str:
+        return f"sha256:{self.sha256}"
+
+
+Weights = OfficialWeights | RandomWeights | FileWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One thing to build."""
+
+    model: Model
+    weights: Weights
+    contract: Contract
+    variant: tuple[tuple[str, str | int], ...]
+    format: Format
+
+    @property
+    def model_name(self) -> str:
+        """The model with its weights, as in a target."""
+        return self.model.name + self.weights.suffix
+
+    @property
+    def contract_name(self) -> str:
+        """The contract with its variant, as in a target."""
+        tokens = sorted(self.contract.parameters[name].spell(value) for name, value in self.variant)
+        return self.contract.name + ("@" + ".".join(tokens) if tokens else "")
+
+    @property
+    def name(self) -> str:
+        return f"{self.model_name}/{self.contract_name}/{self.format.name}"
+
+    @property
+    def parameters(self) -> dict[str, str | int]:
+        """Every parameter of the contract with its value."""
+        values = {name: one.default for name, one in self.contract.parameters.items()}
+        return {**values, **dict(self.variant)}
+
+
+def parse_weights(text: str) -> OfficialWeights | RandomWeights | None:
+    """What `--weights` means where it names no file: `official` or `random[:SEED]`."""
+    if text == "official":
+        return OfficialWeights()
+    if text == "random":
+        return RandomWeights()
+    if text.startswith("random:"):
+        return RandomWeights(seed=_seed(text.removeprefix("random:")))
+    return None
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > MAX_SEED:
+        raise UsageError(
+            f"{text!r} is no seed for random weights.",
+            f"A seed is a whole number from 0 to {MAX_SEED}.",
+            "For example: --weights random:0",
+        )
+    return int(text)
+
+
+def select_targets(
+    catalog: Catalog,
+    texts: Iterable[str],
+    weights: Weights,
+    overrides: Mapping[str, str | int] | None = None,
+) -> list[Target]:
+    """The targets that a command line names, each once, in the catalog's order.
+
+    Args:
+        catalog: What can be built.
+        texts: Targets and globs.
+        weights: What `--weights` says; a target's own `+randomN` goes before it.
+        overrides: Parameters given as flags; a target's own variant goes before them.
+
+    Raises:
+        UsageError: a pattern is malformed or matches nothing (near matches are named).
+    """
+    chosen: dict[str, Target] = {}
+    for text in texts:
+        for target in _select(catalog, text.strip(), weights, overrides or {}):
+            chosen.setdefault(target.name, target)
+    if not chosen:
+        raise UsageError(
+            "No target was named.", "The list is empty.", "invoke targets shows every target."
+        )
+    return list(chosen.values())
+
+
+def _select(
+    catalog: Catalog, text: str, weights: Weights, overrides: Mapping[str, str | int]
+) -> list[Target]:
+    parts = text.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise UsageError(
+            f"{text!r} is no target.",
+            "A target has three parts: MODEL/CONTRACT/FORMAT.",
+            _suggest(catalog, text) or "For example: sam2.1_hiera_tiny/image/onnx-fp32",
+        )
+    model_text, _, weights_text = parts[0].partition("+")
+    contract_text, _, variant_text = parts[1].partition("@")
+    format_text, _, format_variant = parts[2].partition("@")
+    if format_variant:
+        raise UsageError(
+            f"{text!r}: the format has no variant {format_variant!r}.",
+            f"{format_text} takes no parameters.",
+            f"Write {parts[0]}/{parts[1]}/{format_text}.",
+        )
+    chosen_weights = _weights_of(weights_text, weights, text)
+    models = _match(catalog.models, model_text, "model", text, catalog)
+    contracts = _match(catalog.contracts, contract_text, "contract", text, catalog)
+    _match(catalog.formats, format_text, "format", text, catalog)
+    found = [
+        Target(
+            model=model,
+            weights=chosen_weights,
+            contract=contract,
+            variant=_variant(contract, variant_text, overrides, text),
+            format=catalog.formats[name],
+        )
+        for model in models
+        for contract in contracts
+        if model.family in contract.families
+        for name in contract.formats
+        if fnmatchcase(name, format_text)
+    ]
+    if not found:
+        raise UsageError(
+            f"{text!r} matches no target.",
+            "Each part exists, but this model, contract and format do not go together.",
+            _suggest(catalog, text) or "invoke targets shows every target.",
+        )
+    return found
+
+
+def _weights_of(text: str, default: Weights, target: str) -> Weights:
+    if not text:
+        return default
+    if text.startswith("random"):
+        return RandomWeights(seed=_seed(text.removeprefix("random")))
+    if isinstance(default, FileWeights) and default.sha256[:12] == text:
+        return default
+    raise UsageError(
+        f"{target!r} asks for weights {text!r}, which were not given.",
+        "Weights of your own are found by their file.",
+        "Name the file: --weights PATH",
+    )
+
+
+def _match(known: Mapping[str, T], pattern: str, kind: str, text: str, catalog: Catalog) -> list[T]:
+    found = [value for name, value in known.items() if fnmatchcase(name, pattern)]
+    if found:
+        return found
+    from difflib import get_close_matches
+
+    near = get_close_matches(pattern, known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
+    raise UsageError(
+        f"There is no {kind} {pattern!r} (in {text!r}).",
+        hint,
+        _suggest(catalog, text) or "invoke targets shows every target.",
+    )
+
+
+def _variant(
+    contract: Contract, text: str, overrides: Mapping[str, str | int], target: str
+) -> tuple[tuple[str, str | int], ...]:
+    values = {
+        name: contract.parameters[name].parse(str(value))
+        for name, value in overrides.items()
+        if name in contract.parameters
+    }
+    for token in filter(None, text.split(".")):
+        parameter, value = _read_token(contract, token, target)
+        values[parameter.name] = value
+    return tuple(sorted((n, v) for n, v in values.items() if v != contract.parameters[n].default))
+
+
+def _read_token(contract: Contract, token: str, target: str) -> tuple[Parameter, str | int]:
+    for parameter in contract.parameters.values():
+        for choice in parameter.choices:
+            if parameter.spell(choice) == token:
+                return parameter, choice
+    allowed = ", ".join(
+        parameter.spell(choice)
+        for parameter in contract.parameters.values()
+        for choice in parameter.choices
+    )
+    raise UsageError(
+        f"{target!r}: contract {contract.name} has no variant {token!r}.",
+        f"It has {allowed}.",
+        f"Leave @{token} out for the default.",
+    )
+
+
+def all_target_names(catalog: Catalog) -> list[str]:
+    """Every target with default parameters and official weights."""
+    return [
+        f"{model.name}/{contract.name}/{name}"
+        for model in catalog.models.values()
+        for contract in catalog.contracts_of(model)
+        for name in contract.formats
+    ]
+
+
+def _suggest(catalog: Catalog, text: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(text, all_target_names(catalog), n=2, cutoff=0.55)
+    return f"For example: {' or '.join(near)}" if near else ""

@@ -1,0 +1,134 @@
+"""How a task is made: shared flags, one kiln, and errors turned into exit codes."""
+
+import errno
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from invoke.exceptions import Exit
+from invoke.tasks import Task, task
+
+from modelkiln.errors import Interrupted, KilnError, OutOfSpace
+from modelkiln.kiln import Kiln, Options
+from modelkiln.machine import check_platform
+
+HELP = {
+    "targets": "targets and globs, separated by commas: MODEL/CONTRACT/FORMAT",
+    "target": "one target: MODEL/CONTRACT/FORMAT",
+    "weights": "official (default), random[:SEED], or the path of a checkpoint of your own",
+    "trust": "open a pickle of your own, which runs its code; safetensors need no trust",
+    "runner": "auto (default), docker or local",
+    "jobs": "steps at once (default: as many as CPUs and memory take)",
+    "keep_going": "go on with what does not depend on a failed step",
+    "dry_run": "say what would be done, and do nothing",
+    "offline": "fetch nothing",
+    "json": "print the result as JSON",
+    "mirror": "URL prefix or folder that holds the checkpoints; may be repeated",
+    "opset": "ONNX opset, 17 to 20 (default 18)",
+    "simplifier": "onnxsim, onnxslim or none",
+    "set": "a parameter of the contract, NAME=VALUE; may be repeated",
+    "keep_scratch": "keep the scratch folders of the stages that run",
+}
+FLAGS: dict[str, Any] = {
+    "weights": "official",
+    "trust": False,
+    "runner": "auto",
+    "jobs": 0,
+    "keep_going": False,
+    "offline": False,
+    "mirror": [],
+    "opset": "",
+    "simplifier": "",
+    "set": [],
+    "keep_scratch": False,
+}
+
+
+def command(
+    name: str = "",
+    *,
+    iterable: Sequence[str] = (),
+    help: dict[str, str] | None = None,  # noqa: A002
+    aliases: Iterable[str] = (),
+) -> Callable[[Callable[..., None]], "Task[Any]"]:
+    """A task whose body takes a Kiln first; the shared flags are added to its own arguments.
+
+    Args:
+        name: The task's name where it is not the function's.
+        iterable: Own arguments that may be repeated.
+        help: What the own arguments mean, where HELP does not say it.
+    """
+
+    def decorate(body: Callable[..., None]) -> "Task[Any]":
+        own = list(inspect.signature(body).parameters.values())[1:]
+        keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        shared = [inspect.Parameter(n, keyword, default=v) for n, v in FLAGS.items()]
+        context = inspect.Parameter("context", keyword)
+
+        def run(_: Any, *given: Any, **values: Any) -> None:
+            _run(body, own, given, values)
+
+        run.__signature__ = inspect.Signature([context, *own, *shared])  # type: ignore[attr-defined]
+        run.__doc__, run.__name__ = body.__doc__, body.__name__
+        names = {one.name for one in (*own, *shared)}
+        texts = {n: text for n, text in {**HELP, **(help or {})}.items() if n in names}
+        made: Task[Any] = task(
+            name=name or body.__name__.rstrip("_").replace("_", "-"),
+            help=texts,
+            iterable=[*iterable, "mirror", "set"],
+            auto_shortflags=False,
+            positional=[one.name for one in own if one.default is inspect.Parameter.empty],
+            aliases=tuple(aliases),
+        )(run)
+        return made
+
+    return decorate
+
+
+def options_of(values: dict[str, Any]) -> Options:
+    """What the shared flags say."""
+    parameters: dict[str, str | int] = {}
+    for pair in values["set"] or ():
+        name, _, value = pair.partition("=")
+        parameters[name] = value
+    for name in ("opset", "simplifier"):
+        if values[name]:
+            parameters[name] = values[name]
+    return Options(
+        weights=values["weights"],
+        trust=values["trust"],
+        runner=values["runner"],
+        jobs=values["jobs"],
+        keep_going=values["keep_going"],
+        offline=values["offline"],
+        mirrors=tuple(values["mirror"] or ()),
+        keep_scratch=values["keep_scratch"],
+        parameters=parameters,
+    )
+
+
+def _run(
+    body: Callable[..., None],
+    own: Sequence[inspect.Parameter],
+    given: tuple[Any, ...],
+    values: dict[str, Any],
+) -> None:
+    values = {**{one.name: value for one, value in zip(own, given, strict=False)}, **values}
+    shared = {name: values.pop(name) for name in FLAGS}
+    try:
+        check_platform()
+        body(Kiln(options_of(shared)), **values)
+    except KilnError as error:
+        _exit(error)
+    except KeyboardInterrupt:
+        _exit(Interrupted("Stopped.", "You interrupted the command.", "Run it again to go on."))
+    except MemoryError:
+        _exit(OutOfSpace("Memory ran out.", "Other programs take it.", "Try --jobs 1."))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _exit(OutOfSpace(f"The disk is full: {error}.", "", "invoke store.gc frees some space."))
+
+
+def _exit(error: KilnError) -> NoReturn:
+    raise Exit(message=f"error: {error}", code=error.exit_code)

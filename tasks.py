@@ -1,0 +1,214 @@
+"""The front door: `invoke --list` shows it. Each task calls one function of modelkiln."""
+
+# The bodies import what they call, so that a task starts as fast as its own work allows.
+
+from invoke.collection import Collection
+
+from modelkiln.kiln import Kiln
+from modelkiln.task import command
+
+
+@command()
+def build(kiln: Kiln, targets: str, dry_run: bool = False, json: bool = False) -> None:
+    """Build and verify targets; what passes lands in artifacts/out/TARGET."""
+    from modelkiln.commands.build import build_targets
+
+    build_targets(kiln, targets, dry_run=dry_run, as_json=json)
+
+
+@command()
+def build_all(kiln: Kiln, dry_run: bool = False, json: bool = False) -> None:
+    """Build everything that this machine can; the rest is listed with the reason."""
+    from modelkiln.commands.build import build_all as build_everything
+
+    build_everything(kiln, dry_run=dry_run, as_json=json)
+
+
+@command()
+def targets(kiln: Kiln, json: bool = False) -> None:
+    """List every target, with default parameters."""
+    from modelkiln.commands.plan import list_targets
+
+    list_targets(kiln, as_json=json)
+
+
+@command(help={"explain": "name what changed in the key of each step that would run"})
+def plan(kiln: Kiln, targets: str, explain: bool = False, json: bool = False) -> None:
+    """Show the steps that targets need, and which of them would run."""
+    from modelkiln.commands.plan import show_plan
+
+    show_plan(kiln, kiln.targets(targets), as_json=json, why=explain)
+
+
+@command()
+def verify(kiln: Kiln, targets: str, json: bool = False) -> None:
+    """Check built targets anew: their files' bytes, then every gate."""
+    from modelkiln.commands.verify import verify_targets
+
+    verify_targets(kiln, targets, as_json=json)
+
+
+@command(
+    iterable=["point", "box"],
+    help={
+        "image": "a picture: JPEG, PNG or WebP",
+        "point": "x,y[,label] in pixels; label 1 is inside (default), 0 outside; may be repeated",
+        "box": "x0,y0,x1,y1 in pixels",
+        "mask": "a mask to start from: a PNG of the picture's size",
+        "out": "where the overlay goes (default: overlay.png)",
+    },
+)
+def predict(
+    kiln: Kiln,
+    target: str,
+    image: str,
+    point: list[str] = [],  # noqa: B006 (Invoke replaces it)
+    box: list[str] = [],  # noqa: B006
+    mask: str = "",
+    out: str = "overlay.png",
+    json: bool = False,
+) -> None:
+    """Segment a picture with a built target, by its ONNX graphs alone."""
+    from modelkiln.commands.predict import predict_picture
+
+    predict_picture(kiln, target, image, points=point, boxes=box, mask=mask, out=out, as_json=json)
+
+
+@command()
+def inspect(kiln: Kiln, target: str, json: bool = False) -> None:
+    """Show a built target: contract, operators, sizes, checks, provenance."""
+    from modelkiln.commands.inspect import inspect_target
+
+    inspect_target(kiln, target, as_json=json)
+
+
+@command(help={"out": "where the HTML page goes (default: TARGET's folder name .html)"})
+def report(kiln: Kiln, target: str, out: str = "") -> None:
+    """Write the HTML report of a built target."""
+    from modelkiln.commands.report import write_target_report
+
+    write_target_report(kiln, target, out)
+
+
+@command()
+def reproduce(kiln: Kiln, target: str, json: bool = False) -> None:
+    """Build a target twice under different conditions and compare every byte."""
+    from modelkiln.commands.reproduce import reproduce_target
+
+    reproduce_target(kiln, target, as_json=json)
+
+
+@command()
+def doctor(kiln: Kiln, json: bool = False) -> None:
+    """Say what this machine can and cannot build, and how to mend it."""
+    from modelkiln.commands.doctor import examine
+
+    examine(kiln, as_json=json)
+
+
+@command(
+    help={
+        "models": "globs of models, separated by commas (default: all)",
+        "out": "where the report goes (default: weights-check.html)",
+    }
+)
+def weights_check(
+    kiln: Kiln, models: str = "*", out: str = "weights-check.html", json: bool = False
+) -> None:
+    """Build models from real weights, run every gate, and write one report."""
+    from modelkiln.commands.weights_check import check_weights
+
+    check_weights(kiln, models, out, as_json=json)
+
+
+@command(help={"out": "folder for the pictures and the report"})
+def quickstart(kiln: Kiln, out: str = "") -> None:
+    """Build SAM 2.1 tiny, segment a photograph, and show the result."""
+    from modelkiln.commands.quickstart import run_quickstart
+
+    run_quickstart(kiln, out)
+
+
+@command("test", help={"only": "lint, host, exporters, full-size; several with commas"})
+def run_tests(kiln: Kiln, only: str = "") -> None:
+    """Run the linters and all tests, the full-size tiny model included."""
+    from modelkiln.commands.test import run_tests as run_parts
+
+    run_parts(kiln, only)
+
+
+@command()
+def lint(kiln: Kiln) -> None:
+    """Run ruff and mypy."""
+    from modelkiln.commands.test import run_tests as run_parts
+
+    run_parts(kiln, "lint")
+
+
+@command("verify", help={"repair": "set damaged files aside, so that the next build makes them"})
+def store_verify(kiln: Kiln, repair: bool = False, json: bool = False) -> None:
+    """Read every file of the store and compare it with its digest."""
+    from modelkiln.commands.store import verify_store
+
+    verify_store(kiln, repair=repair, as_json=json)
+
+
+@command("gc", help={"days": "keep what was built in the last so many days as well"})
+def store_gc(kiln: Kiln, days: int = 0, dry_run: bool = False, json: bool = False) -> None:
+    """Remove what no published target needs."""
+    from modelkiln.commands.store import collect_garbage
+
+    collect_garbage(kiln, days=days, dry_run=dry_run, as_json=json)
+
+
+@command("list")
+def env_list(kiln: Kiln, json: bool = False) -> None:
+    """List the installed environments."""
+    from modelkiln.commands.env import list_installed
+
+    list_installed(kiln, as_json=json)
+
+
+@command("prune")
+def env_prune(kiln: Kiln, dry_run: bool = False, json: bool = False) -> None:
+    """Remove the environments that no lock of this checkout asks for."""
+    from modelkiln.commands.env import prune_installed
+
+    prune_installed(kiln, dry_run=dry_run, as_json=json)
+
+
+@command("export", help={"rounds": "measurements of each side; the median counts"})
+def bench_export(kiln: Kiln, rounds: int = 3, json: bool = False) -> None:
+    """Time and memory of an export, beside samexporter's, and the encoders' latency."""
+    from modelkiln.commands.bench import bench_export as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
+@command("null", help={"rounds": "measurements of each side; the median counts"})
+def bench_null(kiln: Kiln, rounds: int = 7, json: bool = False) -> None:
+    """Time of a build with nothing to do, beside make's and a bare Python start."""
+    from modelkiln.commands.bench import bench_null as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
+ns = Collection(
+    quickstart,
+    targets,
+    plan,
+    build,
+    build_all,
+    verify,
+    predict,
+    inspect,
+    report,
+    reproduce,
+    weights_check,
+    doctor,
+    run_tests,
+    lint,
+)
+ns.add_collection(Collection("store", store_verify, store_gc))
+ns.add_collection(Collection("env", env_list, env_prune))
+ns.add_collection(Collection("bench", bench_export, bench_null))

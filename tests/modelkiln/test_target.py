@@ -1,0 +1,146 @@
+"""Names of targets: what parses, what is selected, and what is said of what does not."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelkiln.catalog import Catalog, load_catalog
+from modelkiln.errors import UsageError
+from modelkiln.paths import REPOSITORY
+from modelkiln.target import (
+    FileWeights,
+    OfficialWeights,
+    RandomWeights,
+    all_target_names,
+    parse_weights,
+    select_targets,
+)
+
+CATALOG = load_catalog([REPOSITORY / "catalog"])
+OFFICIAL = OfficialWeights()
+
+
+def names(*texts: str, **overrides: str) -> list[str]:
+    return [one.name for one in select_targets(CATALOG, texts, OFFICIAL, overrides)]
+
+
+def test_every_listed_target_names_itself() -> None:
+    listed = all_target_names(CATALOG)
+    assert len(listed) == 16
+    assert names(*listed) == listed
+
+
+def test_glob_selects_in_the_order_of_the_catalog() -> None:
+    assert names("sam2.1_*/image/*") == [
+        f"sam2.1_hiera_{size}/image/onnx-fp32" for size in ("tiny", "small", "base_plus", "large")
+    ]
+
+
+def test_a_target_named_twice_is_built_once() -> None:
+    assert len(names("*_tiny/image/onnx-fp32", "sam2_hiera_tiny/*/*")) == 3
+
+
+def test_variant_names_only_what_differs_from_the_default() -> None:
+    model = "sam2.1_hiera_tiny"
+    assert names(f"{model}/image@opset18/onnx-fp32") == [f"{model}/image/onnx-fp32"]
+    assert names(f"{model}/image/onnx-fp32", opset="20") == [f"{model}/image@opset20/onnx-fp32"]
+    assert names(f"{model}/image@opset17/onnx-fp32", opset="20") == [
+        f"{model}/image@opset17/onnx-fp32"
+    ]
+
+
+def test_tokens_of_a_variant_are_sorted() -> None:
+    other = next(
+        one
+        for one in CATALOG.contracts["image"].parameters["simplifier"].choices
+        if one != CATALOG.contracts["image"].parameters["simplifier"].default
+    )
+    expected = ".".join(sorted(["opset20", str(other)]))
+    for text in (f"opset20.{other}", f"{other}.opset20"):
+        assert names(f"sam2_hiera_tiny/image@{text}/onnx-fp32") == [
+            f"sam2_hiera_tiny/image@{expected}/onnx-fp32"
+        ]
+
+
+def test_random_weights_are_part_of_the_name() -> None:
+    (target,) = select_targets(CATALOG, ["sam2_hiera_tiny+random7/image/onnx-fp32"], OFFICIAL)
+    assert target.weights == RandomWeights(seed=7)
+    assert target.name == "sam2_hiera_tiny+random7/image/onnx-fp32"
+
+
+def test_own_weights_are_named_by_their_digest() -> None:
+    own = FileWeights(path="mine.pt", sha256="ab" * 32, format="pt", bytes=3)
+    (target,) = select_targets(CATALOG, ["sam2_hiera_tiny/image/onnx-fp32"], own)
+    assert target.model_name == "sam2_hiera_tiny+" + "ab" * 6
+    (same,) = select_targets(CATALOG, [target.name], own)
+    assert same == target
+    with pytest.raises(UsageError, match="were not given") as caught:
+        select_targets(CATALOG, [target.name], OFFICIAL)
+    assert "--weights PATH" in caught.value.next
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sam2.1_hiera_tny/image/onnx-fp32", "sam2.1_hiera_tiny"),
+        ("sam2.1_hiera_tiny/imag/onnx-fp32", "Did you mean image?"),
+        ("sam2.1_hiera_tiny/image/onnx-fp23", "onnx-fp32"),
+        ("sam3*/image/onnx-fp32", "sam2"),
+        ("sam2.1_hiera_tiny/image", "three parts"),
+        ("sam2.1_hiera_tiny//onnx-fp32", "three parts"),
+        ("", "three parts"),
+        ("sam2_hiera_tiny/image@opset21/onnx-fp32", "opset20"),
+        ("sam2_hiera_tiny/image/onnx-fp32@fast", "takes no parameters"),
+        ("sam2_hiera_tiny+random-1/image/onnx-fp32", "whole number"),
+        ("sam2_hiera_tiny+0123456789ab/image/onnx-fp32", "were not given"),
+    ],
+)
+def test_a_wrong_target_gets_near_matches(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        names(text)
+    assert said in str(caught.value)
+    assert caught.value.next
+
+
+def test_a_wrong_flag_names_the_choices() -> None:
+    with pytest.raises(UsageError, match="opset cannot be '21'") as caught:
+        names("sam2_hiera_tiny/image/onnx-fp32", opset="21")
+    assert "17, 18, 19, 20" in caught.value.why
+
+
+@given(st.integers(min_value=0, max_value=2**32 - 1))
+def test_a_seed_survives_its_name(seed: int) -> None:
+    weights = parse_weights(f"random:{seed}")
+    assert weights == RandomWeights(seed=seed)
+    text = f"sam2_hiera_tiny{weights.suffix}/image/onnx-fp32"
+    assert select_targets(CATALOG, [text], OFFICIAL)[0].weights == weights
+
+
+@given(st.text(max_size=60))
+def test_no_text_breaks_the_parser_or_leaves_the_folder(text: str) -> None:
+    try:
+        found = names(text)
+    except UsageError:
+        return
+    for name in found:
+        path = (Path("/out") / name).resolve()
+        assert path.is_relative_to("/out")
+        assert len(path.relative_to("/out").parts) == 3
+
+
+@pytest.mark.parametrize("text", ["random:x", "random:-1", f"random:{2**32}", "random:1.0"])
+def test_a_wrong_seed_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no seed"):
+        parse_weights(text)
+
+
+def test_a_path_is_no_word() -> None:
+    assert parse_weights("./official.pt") is None
+
+
+def test_catalog_of_the_tests_extends_the_real_one() -> None:
+    both: Catalog = load_catalog([REPOSITORY / "catalog", REPOSITORY / "tests" / "toy"])
+    assert {"toy_a", "sam2.1_hiera_tiny"} <= both.models.keys()
+    assert not any(one.startswith("toy") and "/image/" in one for one in all_target_names(both))

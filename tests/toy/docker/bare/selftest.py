@@ -1,0 +1,1 @@
+"""Nothing to test: there are no packages."""

@@ -1,0 +1,1 @@
+"""A family for tests of the orchestrator; its stages shadow the real ones."""
