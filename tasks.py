@@ -180,7 +180,7 @@ def env_prune(kiln: Kiln, dry_run: bool = False, json: bool = False) -> None:
 @command("export", help={"rounds": "measurements of each side; the median counts"})
 def bench_export(kiln: Kiln, rounds: int = 3, json: bool = False) -> None:
     """Time and memory of an export, beside samexporter's, and the encoders' latency."""
-    from modelkiln.commands.bench import bench_export as measure
+    from modelkiln.bench.commands import bench_export as measure
 
     measure(kiln, rounds=rounds, as_json=json)
 
@@ -188,7 +188,7 @@ def bench_export(kiln: Kiln, rounds: int = 3, json: bool = False) -> None:
 @command("null", help={"rounds": "measurements of each side; the median counts"})
 def bench_null(kiln: Kiln, rounds: int = 7, json: bool = False) -> None:
     """Time of a build with nothing to do, beside make's and a bare Python start."""
-    from modelkiln.commands.bench import bench_null as measure
+    from modelkiln.bench.commands import bench_null as measure
 
     measure(kiln, rounds=rounds, as_json=json)
 

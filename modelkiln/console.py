@@ -54,16 +54,6 @@ def say_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         say("  ".join(cells).rstrip())
 
 
-def size_text(count: int) -> str:
-    """Bytes as people write them: `109.1 MB`."""
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
 class Board(Protocol):
     """Shows several jobs at once; safe to call from threads."""
 

@@ -98,7 +98,12 @@ class Kiln:
         from modelkiln.target import FileWeights
         from modelkiln.weights import identify
 
-        found = identify(Path(self.options.weights), trust=self.options.trust)
+        found = identify(
+            Path(self.options.weights),
+            trust=self.options.trust,
+            pinned={model.checkpoint.sha256 for model in self.catalog.models.values()},
+            digest=self.stat_cache.digest,
+        )
         return FileWeights(
             path=str(found.path),
             sha256=found.sha256,

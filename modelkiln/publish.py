@@ -116,8 +116,25 @@ def make_manifest(
             for name, record in steps.items()
         },
         "graphs": records[one.graphs].metrics,
-        "verification": records[one.verify].metrics,
+        "verification": records[one.verify].metrics.get("summary"),
     }
+
+
+def say_summary(summary: Any) -> str:
+    """What a verification found, in one line."""
+    if not isinstance(summary, Mapping):
+        return str(summary or "passed")
+    worst = max(summary["worst"].values(), key=lambda one: one["relative"] / one["bound"])
+    parts = [
+        f"differs from PyTorch by {worst['relative']:.1e} of a tensor's scale at most "
+        f"({worst['graph']} {worst['tensor']}; bound {worst['bound']:.0e})"
+    ]
+    if summary["masks"]:
+        parts.append(
+            f"{summary['masks_counted']} of {summary['masks']} masks counted, "
+            f"lowest IoU {summary['lowest_iou']:.5f}"
+        )
+    return "; ".join(parts)
 
 
 def describe_weights(target: Target) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final, NotRequired, TypedDict, TypeGuard
 
+from modelkiln.units import human_bytes
+
 RANDOM_WEIGHTS_BANNER: Final = "random weights: this mask means nothing"
 
 
@@ -122,7 +124,7 @@ def _render(title: str, note: str, reports: Sequence[Report]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "bytes": format_bytes,
+        "bytes": human_bytes,
         "seconds": format_seconds,
         "scientific": format_scientific,
         "magnitude": format_magnitude,
@@ -233,16 +235,6 @@ def plot_parity(parity: Sequence[ParityRow]) -> dict[str, Any]:
             {"x": place(10.0**power), "label": f"1e{power}"} for power in range(low + 1, high + 1)
         ],
     }
-
-
-def format_bytes(count: int) -> str:
-    """Decimal units with three significant digits or so: 812 B, 16.5 MB."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 999.5:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
 
 
 def format_seconds(seconds: float | None) -> str:

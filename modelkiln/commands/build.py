@@ -10,8 +10,9 @@ from modelkiln.errors import EnvironmentFailure, KilnError
 from modelkiln.keys import Status
 from modelkiln.kiln import Kiln
 from modelkiln.plan import PinnedFile
-from modelkiln.publish import Published
+from modelkiln.publish import Published, say_summary
 from modelkiln.target import Target, all_target_names
+from modelkiln.units import human_bytes
 
 
 def build_targets(kiln: Kiln, text: str, *, dry_run: bool = False, as_json: bool = False) -> None:
@@ -146,9 +147,8 @@ def _say_published(done: Published, built: Built) -> None:
     if not done.written:
         return
     for name, blob in sorted(done.files.items()):
-        size = console.size_text(blob.bytes)
+        size = human_bytes(blob.bytes)
         console.say(f"  {name:<20} {size:>9}  sha256:{blob.sha256[:12]}")
     summary = built.records[f"{done.target.name}/verify"].metrics.get("summary")
-    if isinstance(summary, str):
-        console.say(f"  verified: {summary}")
+    console.say(f"  verified: {say_summary(summary)}")
     console.say(f"  in {done.folder}")

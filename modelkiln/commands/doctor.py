@@ -1,1 +1,35 @@
-"""`invoke doctor`: what this machine can build."""
+"""`invoke doctor`: what this machine can and cannot build, and how to mend it."""
+
+from modelkiln import console
+from modelkiln.doctor import Surroundings, diagnose, has_problem, to_document, to_lines
+from modelkiln.errors import EnvironmentFailure
+from modelkiln.kiln import Kiln
+
+
+def examine(kiln: Kiln, *, as_json: bool = False) -> None:
+    """Print what was found.
+
+    Raises:
+        EnvironmentFailure: something stops every build.
+    """
+    names = sorted({model.environment for model in kiln.catalog.models.values()})
+    findings = diagnose(
+        Surroundings(
+            artifacts=kiln.artifacts,
+            cache=kiln.cache,
+            environments=[kiln.environment(name) for name in names],
+            checkpoints=[model.checkpoint for model in kiln.catalog.models.values()],
+            offline=kiln.options.offline,
+        )
+    )
+    if as_json:
+        console.say_json(to_document(findings))
+    else:
+        for line in to_lines(findings):
+            console.say(line)
+    if has_problem(findings):
+        raise EnvironmentFailure(
+            "This machine cannot build anything now.",
+            "See the lines marked as a problem.",
+            "Mend what they name, then run invoke doctor again.",
+        )

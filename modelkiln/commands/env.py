@@ -3,8 +3,17 @@
 import time
 
 from modelkiln import console
-from modelkiln.environments import list_environments, prune
+from modelkiln.environments import list_environments, prune, tools_digest
 from modelkiln.kiln import Kiln
+from modelkiln.paths import REPOSITORY
+from modelkiln.units import human_bytes
+
+# What tests and benches install beside an environment.
+TOOL_LOCKS = (
+    REPOSITORY / "requirements" / "dev.txt",
+    REPOSITORY / "tests" / "exporters" / "requirements.txt",
+    *sorted((REPOSITORY / "bench").glob("*.txt")),
+)
 
 
 def list_installed(kiln: Kiln, *, as_json: bool = False) -> None:
@@ -34,7 +43,7 @@ def list_installed(kiln: Kiln, *, as_json: bool = False) -> None:
                 one.name,
                 one.kind,
                 one.digest[:12],
-                console.size_text(one.bytes),
+                human_bytes(one.bytes),
                 f"{(time.time() - one.used) / 86400:.0f} days ago",
             )
             for one in found
@@ -46,12 +55,13 @@ def prune_installed(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False)
     """Remove what no environment of this checkout is; it is installed again when needed."""
     names = {model.environment for model in kiln.catalog.models.values()}
     keep = {kiln.environment(name).digest for name in names}
+    keep |= {tools_digest(lock) for lock in TOOL_LOCKS if lock.is_file()}
     gone = prune(kiln.cache, keep, dry_run=dry_run)
     if as_json:
         console.say_json([{"name": one.name, "digest": one.digest} for one in gone])
         return
     would = "would remove" if dry_run else "removed"
     for one in gone:
-        console.say(f"{would} {one.name} {one.digest[:12]}  {console.size_text(one.bytes)}")
+        console.say(f"{would} {one.name} {one.digest[:12]}  {human_bytes(one.bytes)}")
     if not gone:
         console.say("nothing to remove")

@@ -6,7 +6,8 @@ from typing import Any
 from modelkiln import console
 from modelkiln.kiln import Kiln
 from modelkiln.once import find_manifest, one_target
-from modelkiln.publish import target_folder
+from modelkiln.publish import say_summary, target_folder
+from modelkiln.units import human_bytes
 
 
 def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
@@ -34,11 +35,11 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     console.say_table(
         ("name", "size", "sha256"),
         [
-            (name, console.size_text(one["bytes"]), one["sha256"])
+            (name, human_bytes(one["bytes"]), one["sha256"])
             for name, one in manifest["files"].items()
         ],
     )
-    console.say(f"\nverified: {manifest['verification'].get('summary', 'see verification.json')}")
+    console.say(f"\nverified: {say_summary(manifest['verification'])}")
     console.say("\nsteps")
     console.say_table(
         ("step", "key", "runner", "sealed"),

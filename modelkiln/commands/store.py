@@ -7,6 +7,7 @@ from modelkiln import console
 from modelkiln.errors import StoreError
 from modelkiln.kiln import Kiln
 from modelkiln.publish import MANIFEST
+from modelkiln.units import human_bytes
 
 
 def verify_store(kiln: Kiln, *, repair: bool = False, as_json: bool = False) -> None:
@@ -19,7 +20,7 @@ def verify_store(kiln: Kiln, *, repair: bool = False, as_json: bool = False) -> 
         board.start("store")
         problems = kiln.store.verify(
             lambda done, whole: board.update(
-                "store", done / whole if whole else None, console.size_text(done)
+                "store", done / whole if whole else None, human_bytes(done)
             ),
             repair=repair,
         )
@@ -68,8 +69,8 @@ def collect_garbage(
     would = "would remove" if dry_run else "removed"
     console.say(
         f"{would} {len(report.records)} results, {report.files} files, "
-        f"{console.size_text(report.bytes_freed)}; "
-        f"{console.size_text(report.bytes_kept)} stay"
+        f"{human_bytes(report.bytes_freed)}; "
+        f"{human_bytes(report.bytes_kept)} stay"
     )
 
 

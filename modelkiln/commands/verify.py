@@ -7,7 +7,7 @@ from modelkiln.errors import KilnError, VerificationFailure
 from modelkiln.kiln import Kiln
 from modelkiln.once import check_files, find_manifest, run_once
 from modelkiln.plan import StepOutput
-from modelkiln.publish import target_folder
+from modelkiln.publish import say_summary, target_folder
 from modelkiln.target import Target
 
 
@@ -30,7 +30,7 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
         else:
             results[target.name] = {"ok": True, **metrics}
             if not as_json:
-                console.say(f"ok  {target.name}  {metrics.get('summary', '')}".rstrip())
+                console.say(f"ok  {target.name}  {say_summary(metrics.get('summary'))}")
     if as_json:
         console.say_json(results)
     if failures:

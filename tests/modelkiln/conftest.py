@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +22,12 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The environment variables of the toy catalog; yields the artifacts folder."""
+def toy(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The environment variables of the toy catalog; returns the artifacts folder."""
     monkeypatch.setenv("MODELKILN_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setenv("MODELKILN_CACHE", str(shared_cache))
     monkeypatch.setenv("MODELKILN_CATALOG", str(TOY))
-    yield tmp_path / "artifacts"
+    return tmp_path / "artifacts"
 
 
 MakeKiln = Callable[..., Kiln]

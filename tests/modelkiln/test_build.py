@@ -135,9 +135,7 @@ def test_what_fails_verification_goes_nowhere(invoke: Invoke, toy: Path) -> None
     assert not folder(toy, "toy_wrong").exists()
 
 
-def test_a_killed_stage_is_told_as_memory(
-    invoke: Invoke, toy_copy: Path, toy: Path
-) -> None:
+def test_a_killed_stage_is_told_as_memory(invoke: Invoke, toy_copy: Path, toy: Path) -> None:
     models = toy_copy / "models" / "toy.toml"
     models.write_text(models.read_text().replace('"differ"', '"die"'))
     done = invoke("build", "toy_wrong/words/toy-text", *RANDOM)
@@ -152,9 +150,7 @@ def test_keep_going_builds_the_rest(invoke: Invoke, toy: Path) -> None:
     assert (folder(toy) / "manifest.json").is_file()
 
 
-def test_official_weights_that_cannot_be_had_are_never_replaced(
-    invoke: Invoke, toy: Path
-) -> None:
+def test_official_weights_that_cannot_be_had_are_never_replaced(invoke: Invoke, toy: Path) -> None:
     done = invoke("build", TARGET)
     assert done.returncode == 4, done.stderr
     assert "toy_a.pt" in done.stderr

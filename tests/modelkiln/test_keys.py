@@ -131,9 +131,7 @@ def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln) -> None:
     assert set(make(make_kiln())) == {"export"}
 
 
-def test_a_broken_stage_is_found_before_anything_runs(
-    make_kiln: MakeKiln, toy_copy: Path
-) -> None:
+def test_a_broken_stage_is_found_before_anything_runs(make_kiln: MakeKiln, toy_copy: Path) -> None:
     (toy_copy / "exporters" / "convert.py").write_text("def run(:\n")
     kiln = make_kiln()
     with pytest.raises(UsageError, match=r"convert\.py is no valid Python"):

@@ -11,7 +11,6 @@ from modelkiln.report import (
     RANDOM_WEIGHTS_BANNER,
     ParityRow,
     Report,
-    format_bytes,
     format_magnitude,
     format_scientific,
     format_seconds,
@@ -192,23 +191,6 @@ def test_the_plot_has_a_line_for_each_tensor_in_the_order_given() -> None:
         "encoder a",
         "decoder z",
     ]
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (99_960, "100 kB"),
-        (999_600, "1.0 MB"),
-        (16_512_345, "16.5 MB"),
-        (108_912_345, "109 MB"),
-        (4_546_109_568, "4.5 GB"),
-    ],
-)
-def test_bytes_are_told_in_decimal_units(count: int, text: str) -> None:
-    assert format_bytes(count) == text
 
 
 @pytest.mark.parametrize(

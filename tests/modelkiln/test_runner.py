@@ -64,8 +64,7 @@ WRITE = "(step.out / 'out.txt').write_text('done')\n"
 def run(tmp_path: Path, one: Job, runner: LocalRunner | None = None) -> Outcome:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    told: list[tuple[float | None, str]] = []
-    return (runner or LocalRunner()).run(one, scratch, lambda share, text: told.append((share, text)))
+    return (runner or LocalRunner()).run(one, scratch, lambda *_: None)
 
 
 def fails(tmp_path: Path, body: str, **given: Any) -> KilnError:
@@ -125,7 +124,8 @@ def test_progress_arrives_and_other_prints_do_not_disturb(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(2, UsageError), (5, StageFailure), (6, VerificationFailure), (9, OutOfSpace)]
+    ("code", "kind"),
+    [(2, UsageError), (5, StageFailure), (6, VerificationFailure), (9, OutOfSpace)],
 )
 def test_an_error_keeps_its_three_parts_and_its_code(
     tmp_path: Path, code: int, kind: type[KilnError]

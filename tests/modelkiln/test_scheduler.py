@@ -111,9 +111,7 @@ def test_hits_are_not_run() -> None:
 def test_slots_of_cpus_are_kept() -> None:
     kitchen = Kitchen()
     kitchen.run(step("a", cpus=2), step("b"), step("c"), step("d", cpus=2))
-    assert all(
-        not {"a", "d"} & running or len(running) == 1 for running in kitchen.together
-    )
+    assert all(not {"a", "d"} & running or len(running) == 1 for running in kitchen.together)
 
 
 def test_slots_of_memory_are_kept() -> None:
