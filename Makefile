@@ -20,11 +20,11 @@ quickstart: setup ## Build and verify one model, then segment a photograph with 
 test: setup ## Run all tests
 	@$(INVOKE) test $(FLAGS)
 
-lint: setup ## Check the code: ruff, mypy, workflow and schema checks
+lint: setup ## Check the code: ruff and mypy
 	@$(INVOKE) lint $(FLAGS)
 
 clean: setup ## Remove what builds left behind, but no verified result
-	@$(INVOKE) clean $(FLAGS)
+	@$(INVOKE) store.gc $(FLAGS)
 
 sam2-onnx: setup ## SAM 2 and SAM 2.1 image models to ONNX
 	@$(INVOKE) build 'sam2*/*/onnx-fp32' $(FLAGS)

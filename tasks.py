@@ -2,22 +2,26 @@
 
 # The bodies import what they call, so that a task starts as fast as its own work allows.
 
+from typing import TYPE_CHECKING
+
 from invoke.collection import Collection
 
-from modelkiln.kiln import Kiln
 from modelkiln.task import command
 
+if TYPE_CHECKING:
+    from modelkiln.kiln import Kiln
 
-@command()
-def build(kiln: Kiln, targets: str, dry_run: bool = False, json: bool = False) -> None:
+
+@command(remembered=True)
+def build(kiln: "Kiln", targets: str, dry_run: bool = False, json: bool = False) -> None:
     """Build and verify targets; what passes lands in artifacts/out/TARGET."""
     from modelkiln.commands.build import build_targets
 
     build_targets(kiln, targets, dry_run=dry_run, as_json=json)
 
 
-@command()
-def build_all(kiln: Kiln, dry_run: bool = False, json: bool = False) -> None:
+@command(remembered=True)
+def build_all(kiln: "Kiln", dry_run: bool = False, json: bool = False) -> None:
     """Build everything that this machine can; the rest is listed with the reason."""
     from modelkiln.commands.build import build_all as build_everything
 
@@ -25,7 +29,7 @@ def build_all(kiln: Kiln, dry_run: bool = False, json: bool = False) -> None:
 
 
 @command()
-def targets(kiln: Kiln, json: bool = False) -> None:
+def targets(kiln: "Kiln", json: bool = False) -> None:
     """List every target, with default parameters."""
     from modelkiln.commands.plan import list_targets
 
@@ -33,7 +37,7 @@ def targets(kiln: Kiln, json: bool = False) -> None:
 
 
 @command(help={"explain": "name what changed in the key of each step that would run"})
-def plan(kiln: Kiln, targets: str, explain: bool = False, json: bool = False) -> None:
+def plan(kiln: "Kiln", targets: str, explain: bool = False, json: bool = False) -> None:
     """Show the steps that targets need, and which of them would run."""
     from modelkiln.commands.plan import show_plan
 
@@ -41,7 +45,7 @@ def plan(kiln: Kiln, targets: str, explain: bool = False, json: bool = False) ->
 
 
 @command()
-def verify(kiln: Kiln, targets: str, json: bool = False) -> None:
+def verify(kiln: "Kiln", targets: str, json: bool = False) -> None:
     """Check built targets anew: their files' bytes, then every gate."""
     from modelkiln.commands.verify import verify_targets
 
@@ -59,7 +63,7 @@ def verify(kiln: Kiln, targets: str, json: bool = False) -> None:
     },
 )
 def predict(
-    kiln: Kiln,
+    kiln: "Kiln",
     target: str,
     image: str,
     point: list[str] = [],  # noqa: B006 (Invoke replaces it)
@@ -75,7 +79,7 @@ def predict(
 
 
 @command()
-def inspect(kiln: Kiln, target: str, json: bool = False) -> None:
+def inspect(kiln: "Kiln", target: str, json: bool = False) -> None:
     """Show a built target: contract, operators, sizes, checks, provenance."""
     from modelkiln.commands.inspect import inspect_target
 
@@ -83,7 +87,7 @@ def inspect(kiln: Kiln, target: str, json: bool = False) -> None:
 
 
 @command(help={"out": "where the HTML page goes (default: TARGET's folder name .html)"})
-def report(kiln: Kiln, target: str, out: str = "") -> None:
+def report(kiln: "Kiln", target: str, out: str = "") -> None:
     """Write the HTML report of a built target."""
     from modelkiln.commands.report import write_target_report
 
@@ -91,7 +95,7 @@ def report(kiln: Kiln, target: str, out: str = "") -> None:
 
 
 @command()
-def reproduce(kiln: Kiln, target: str, json: bool = False) -> None:
+def reproduce(kiln: "Kiln", target: str, json: bool = False) -> None:
     """Build a target twice under different conditions and compare every byte."""
     from modelkiln.commands.reproduce import reproduce_target
 
@@ -99,7 +103,7 @@ def reproduce(kiln: Kiln, target: str, json: bool = False) -> None:
 
 
 @command()
-def doctor(kiln: Kiln, json: bool = False) -> None:
+def doctor(kiln: "Kiln", json: bool = False) -> None:
     """Say what this machine can and cannot build, and how to mend it."""
     from modelkiln.commands.doctor import examine
 
@@ -113,7 +117,7 @@ def doctor(kiln: Kiln, json: bool = False) -> None:
     }
 )
 def weights_check(
-    kiln: Kiln, models: str = "*", out: str = "weights-check.html", json: bool = False
+    kiln: "Kiln", models: str = "*", out: str = "weights-check.html", json: bool = False
 ) -> None:
     """Build models from real weights, run every gate, and write one report."""
     from modelkiln.commands.weights_check import check_weights
@@ -122,7 +126,7 @@ def weights_check(
 
 
 @command(help={"out": "folder for the pictures and the report"})
-def quickstart(kiln: Kiln, out: str = "") -> None:
+def quickstart(kiln: "Kiln", out: str = "") -> None:
     """Build SAM 2.1 tiny, segment a photograph, and show the result."""
     from modelkiln.commands.quickstart import run_quickstart
 
@@ -130,7 +134,7 @@ def quickstart(kiln: Kiln, out: str = "") -> None:
 
 
 @command("test", help={"only": "lint, host, exporters, full-size; several with commas"})
-def run_tests(kiln: Kiln, only: str = "") -> None:
+def run_tests(kiln: "Kiln", only: str = "") -> None:
     """Run the linters and all tests, the full-size tiny model included."""
     from modelkiln.commands.test import run_tests as run_parts
 
@@ -138,7 +142,7 @@ def run_tests(kiln: Kiln, only: str = "") -> None:
 
 
 @command()
-def lint(kiln: Kiln) -> None:
+def lint(kiln: "Kiln") -> None:
     """Run ruff and mypy."""
     from modelkiln.commands.test import run_tests as run_parts
 
@@ -146,7 +150,7 @@ def lint(kiln: Kiln) -> None:
 
 
 @command("verify", help={"repair": "set damaged files aside, so that the next build makes them"})
-def store_verify(kiln: Kiln, repair: bool = False, json: bool = False) -> None:
+def store_verify(kiln: "Kiln", repair: bool = False, json: bool = False) -> None:
     """Read every file of the store and compare it with its digest."""
     from modelkiln.commands.store import verify_store
 
@@ -154,7 +158,7 @@ def store_verify(kiln: Kiln, repair: bool = False, json: bool = False) -> None:
 
 
 @command("gc", help={"days": "keep what was built in the last so many days as well"})
-def store_gc(kiln: Kiln, days: int = 0, dry_run: bool = False, json: bool = False) -> None:
+def store_gc(kiln: "Kiln", days: int = 0, dry_run: bool = False, json: bool = False) -> None:
     """Remove what no published target needs."""
     from modelkiln.commands.store import collect_garbage
 
@@ -162,7 +166,7 @@ def store_gc(kiln: Kiln, days: int = 0, dry_run: bool = False, json: bool = Fals
 
 
 @command("list")
-def env_list(kiln: Kiln, json: bool = False) -> None:
+def env_list(kiln: "Kiln", json: bool = False) -> None:
     """List the installed environments."""
     from modelkiln.commands.env import list_installed
 
@@ -170,7 +174,7 @@ def env_list(kiln: Kiln, json: bool = False) -> None:
 
 
 @command("prune")
-def env_prune(kiln: Kiln, dry_run: bool = False, json: bool = False) -> None:
+def env_prune(kiln: "Kiln", dry_run: bool = False, json: bool = False) -> None:
     """Remove the environments that no lock of this checkout asks for."""
     from modelkiln.commands.env import prune_installed
 
@@ -178,7 +182,7 @@ def env_prune(kiln: Kiln, dry_run: bool = False, json: bool = False) -> None:
 
 
 @command("export", help={"rounds": "measurements of each side; the median counts"})
-def bench_export(kiln: Kiln, rounds: int = 3, json: bool = False) -> None:
+def bench_export(kiln: "Kiln", rounds: int = 3, json: bool = False) -> None:
     """Time and memory of an export, beside samexporter's, and the encoders' latency."""
     from modelkiln.bench.commands import bench_export as measure
 
@@ -186,7 +190,7 @@ def bench_export(kiln: Kiln, rounds: int = 3, json: bool = False) -> None:
 
 
 @command("null", help={"rounds": "measurements of each side; the median counts"})
-def bench_null(kiln: Kiln, rounds: int = 7, json: bool = False) -> None:
+def bench_null(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
     """Time of a build with nothing to do, beside make's and a bare Python start."""
     from modelkiln.bench.commands import bench_null as measure
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from modelkiln import console
 from modelkiln.errors import KilnError, StoreError
-from modelkiln.keys import Status
+from modelkiln.keys import Resolved, Status
 from modelkiln.kiln import Kiln
 from modelkiln.plan import Plan, TargetPlan
 from modelkiln.publish import Published, find_resolved, publish
@@ -51,24 +51,34 @@ class Built:
     records: Mapping[str, Record]
 
 
+Prepared = tuple[Plan, Mapping[str, Resolved]]
+
+
+def prepare(kiln: Kiln, targets: Sequence[Target], until: str | None = None) -> Prepared:
+    """The plan for targets, and the state of its steps; builds nothing."""
+    plan = kiln.plan(targets, until)
+    return plan, kiln.resolve(plan)
+
+
 def build(
     kiln: Kiln,
     targets: Sequence[Target],
     *,
     until: str | None = None,
     runner: "Runner | None" = None,
+    prepared: "Prepared | None" = None,
 ) -> Built:
     """Build targets, each to its verified folder in out/.
 
     Args:
         until: Stop after this stage; nothing is published then.
         runner: What executes steps; the local runner unless given.
+        prepared: These targets' plan and its state, where they are known already.
 
     Raises:
         KilnError: before the first step, where something is wrong or missing; Interrupted.
     """
-    plan = kiln.plan(targets, until)
-    resolved = kiln.resolve(plan)
+    plan, resolved = prepared or prepare(kiln, targets, until)
     if all(one.status is Status.HIT for one in resolved.values()):
         records = find_resolved(resolved)
         with suppress(DamagedBlob):

@@ -37,9 +37,14 @@ def say(text: str = "") -> None:
 
 def say_json(document: Any) -> None:
     """The result as JSON."""
+    say(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """JSON as commands print it."""
     import json
 
-    say(json.dumps(document, indent=2, sort_keys=True))
+    return json.dumps(document, indent=2, sort_keys=True)
 
 
 def say_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

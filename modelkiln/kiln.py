@@ -46,10 +46,21 @@ class Options:
 
 
 class Kiln:
-    """Everything that a command works with; reads lazily, so that a null build is quick."""
+    """Everything that a command works with; reads lazily, so that a null build is quick.
 
-    def __init__(self, options: Options | None = None, artifacts: Path | None = None) -> None:
+    Args:
+        artifacts: The store's folder, where it is not the usual one.
+        question: The digest of the command, where its answer may be remembered.
+    """
+
+    def __init__(
+        self,
+        options: Options | None = None,
+        artifacts: Path | None = None,
+        question: str = "",
+    ) -> None:
         self.options = options or Options()
+        self.question = question
         self.artifacts = artifacts or artifacts_root()
         self.cache = cache_root()
         if self.options.runner == "docker":

@@ -28,6 +28,7 @@ class SourceTree:
     digest: Callable[[Path], str]
     imports: dict[str, list[str]] = field(default_factory=dict)
     _files: dict[str, Path | None] = field(default_factory=dict)
+    _digests: dict[tuple[str, ...], dict[str, str]] = field(default_factory=dict)
     _closures: dict[tuple[str, ...], dict[str, Path]] = field(default_factory=dict)
 
     def find(self, module: str) -> Path | None:
@@ -86,8 +87,12 @@ class SourceTree:
         return self.imports[digest]
 
     def digests(self, modules: Iterable[str]) -> Mapping[str, str]:
-        """SHA-256 of each file of the closure, by its path below a root."""
-        return {name: self.digest(path) for name, path in self.closure(modules).items()}
+        """SHA-256 of each file of the closure, by its path below a root; read once a command."""
+        wanted = tuple(modules)
+        if wanted not in self._digests:
+            files = self.closure(wanted)
+            self._digests[wanted] = {name: self.digest(path) for name, path in files.items()}
+        return self._digests[wanted]
 
 
 def _parents(module: str) -> list[str]:

@@ -15,10 +15,9 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelkiln import atomic, locks, quarantine
-from modelkiln.audit import Problem, audit
-from modelkiln.collect import GcReport, collect
 from modelkiln.errors import StoreError
 from modelkiln.hashing import sha256_bytes, sha256_descriptor
 from modelkiln.locks import Holder, OnWait
@@ -26,16 +25,11 @@ from modelkiln.mismatch import DamagedBlob, DifferentBytes
 from modelkiln.records import BadRecord, Blob, Record, check_digest, dump_record, parse_record
 from modelkiln.scratch import Scratch
 
-__all__ = [
-    "Blob",
-    "DamagedBlob",
-    "DifferentBytes",
-    "GcReport",
-    "Holder",
-    "Problem",
-    "Record",
-    "Store",
-]
+if TYPE_CHECKING:
+    from modelkiln.audit import Problem
+    from modelkiln.collect import GcReport
+
+__all__ = ["Blob", "DamagedBlob", "DifferentBytes", "Holder", "Record", "Store"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _LARGEST_RECORD = 64 << 20
@@ -350,19 +344,21 @@ class Store:
 
     def verify(
         self, progress: Callable[[int, int], None] | None = None, repair: bool = False
-    ) -> list[Problem]:
+    ) -> "list[Problem]":
         """Read every file and record and return what is wrong, sorted by path.
 
         Args:
             progress: Called with the bytes read so far and in all.
             repair: Move what is damaged to the quarantine, so that the next build replaces it.
         """
+        from modelkiln.audit import audit
+
         with self.in_use():
             return audit(self, progress, repair)
 
     def gc(
         self, keep: Collection[str], *, keep_days: float = 0.0, dry_run: bool = False
-    ) -> GcReport:
+    ) -> "GcReport":
         """Remove the records that are not wanted, and every file that no record names.
 
         Args:
@@ -373,6 +369,8 @@ class Store:
         Raises:
             locks.Held: Builders use the store; they are named.
         """
+        from modelkiln.collect import collect
+
         what = f"The store {self.root} is in use, so nothing is removed."
         with locks.exclude(self._lock, what):
             return collect(self, frozenset(keep), keep_days, dry_run)

@@ -2,15 +2,17 @@
 
 import errno
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
+from modelkiln import console, unchanged
 from modelkiln.errors import Interrupted, KilnError, OutOfSpace
-from modelkiln.kiln import Kiln, Options
-from modelkiln.machine import check_platform
+
+if TYPE_CHECKING:
+    from modelkiln.kiln import Options
 
 HELP = {
     "targets": "targets and globs, separated by commas: MODEL/CONTRACT/FORMAT",
@@ -49,7 +51,7 @@ def command(
     *,
     iterable: Sequence[str] = (),
     help: dict[str, str] | None = None,  # noqa: A002
-    aliases: Iterable[str] = (),
+    remembered: bool = False,
 ) -> Callable[[Callable[..., None]], "Task[Any]"]:
     """A task whose body takes a Kiln first; the shared flags are added to its own arguments.
 
@@ -57,6 +59,7 @@ def command(
         name: The task's name where it is not the function's.
         iterable: Own arguments that may be repeated.
         help: What the own arguments mean, where HELP does not say it.
+        remembered: Whether its answer may be taken from the last time, see `unchanged`.
     """
 
     def decorate(body: Callable[..., None]) -> "Task[Any]":
@@ -66,7 +69,7 @@ def command(
         context = inspect.Parameter("context", keyword)
 
         def run(_: Any, *given: Any, **values: Any) -> None:
-            _run(body, own, given, values)
+            _run(body, own, given, values, remembered)
 
         run.__signature__ = inspect.Signature([context, *own, *shared])  # type: ignore[attr-defined]
         run.__doc__, run.__name__ = body.__doc__, body.__name__
@@ -78,15 +81,16 @@ def command(
             iterable=[*iterable, "mirror", "set"],
             auto_shortflags=False,
             positional=[one.name for one in own if one.default is inspect.Parameter.empty],
-            aliases=tuple(aliases),
         )(run)
         return made
 
     return decorate
 
 
-def options_of(values: dict[str, Any]) -> Options:
+def options_of(values: dict[str, Any]) -> "Options":
     """What the shared flags say."""
+    from modelkiln.kiln import Options
+
     parameters: dict[str, str | int] = {}
     for pair in values["set"] or ():
         name, _, value = pair.partition("=")
@@ -112,12 +116,21 @@ def _run(
     own: Sequence[inspect.Parameter],
     given: tuple[Any, ...],
     values: dict[str, Any],
+    remembered: bool,
 ) -> None:
     values = {**{one.name: value for one, value in zip(own, given, strict=False)}, **values}
-    shared = {name: values.pop(name) for name in FLAGS}
+    question = unchanged.ask(body.__name__, values) if remembered else ""
     try:
+        if question and (said := unchanged.recall(question)) is not None:
+            console.say(said)
+            return
+        # Imported late: most of a build with nothing to do would be the time that they take.
+        from modelkiln.kiln import Kiln
+        from modelkiln.machine import check_platform
+
         check_platform()
-        body(Kiln(options_of(shared)), **values)
+        shared = {name: values.pop(name) for name in FLAGS}
+        body(Kiln(options_of(shared), question=question), **values)
     except KilnError as error:
         _exit(error)
     except KeyboardInterrupt:

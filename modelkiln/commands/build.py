@@ -1,17 +1,17 @@
 """`invoke build` and `invoke build-all`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from modelkiln import console
-from modelkiln.build import Built, build
-from modelkiln.commands.plan import show_plan
+from modelkiln import console, unchanged
+from modelkiln.build import Built, Prepared, build, prepare
 from modelkiln.errors import EnvironmentFailure, KilnError
 from modelkiln.keys import Status
 from modelkiln.kiln import Kiln
 from modelkiln.plan import PinnedFile
-from modelkiln.publish import Published, say_summary
-from modelkiln.target import Target, all_target_names
+from modelkiln.publish import MANIFEST, Published, say_summary
+from modelkiln.target import FileWeights, Target, all_target_names
 from modelkiln.units import human_bytes
 
 
@@ -32,7 +32,8 @@ def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> No
         KilnError: the first target's error, where any failed.
     """
     targets = kiln.targets(all_target_names(kiln.catalog))
-    reasons = find_obstacles(kiln, targets)
+    prepared = prepare(kiln, targets)
+    reasons = find_obstacles(kiln, prepared)
     able = [one for one in targets if one.name not in reasons]
     for name, reason in reasons.items():
         console.note(f"cannot build {name}: {reason}")
@@ -42,10 +43,17 @@ def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> No
             next(iter(reasons.values())),
             "invoke doctor says more; --weights random tries the pipeline without checkpoints.",
         )
-    _build(kiln, able, dry_run=dry_run, as_json=as_json, left_out=reasons)
+    _build(
+        kiln,
+        able,
+        dry_run=dry_run,
+        as_json=as_json,
+        left_out=reasons,
+        prepared=None if reasons else prepared,
+    )
 
 
-def find_obstacles(kiln: Kiln, targets: Sequence[Target]) -> dict[str, str]:
+def find_obstacles(kiln: Kiln, prepared: Prepared) -> dict[str, str]:
     """Why targets cannot be built here, by target; those that can are not in it.
 
     A target whose steps are all done needs nothing; one that has still to be made needs its
@@ -53,8 +61,7 @@ def find_obstacles(kiln: Kiln, targets: Sequence[Target]) -> dict[str, str]:
     """
     obstacles: dict[str, str] = {}
     reasons: dict[str, str] = {}
-    plan = kiln.plan(targets)
-    resolved = kiln.resolve(plan)
+    plan, resolved = prepared
     for one in plan.targets:
         for step in (resolved[name] for name in plan.needed_by(one)):
             if step.status is Status.HIT:
@@ -89,18 +96,34 @@ def _build(
     dry_run: bool,
     as_json: bool,
     left_out: dict[str, str] | None = None,
+    prepared: Prepared | None = None,
 ) -> None:
     if dry_run:
+        from modelkiln.commands.plan import show_plan
+
         show_plan(kiln, targets, as_json=as_json)
         return
-    built = build(kiln, targets)
+    built = build(kiln, targets, prepared=prepared)
     kiln.save_caches()
     if as_json:
-        console.say_json({**describe(built), "left_out": left_out or {}})
+        says = console.json_text({**describe(built), "left_out": left_out or {}})
     else:
-        for done in built.published:
-            _say_published(done, built)
+        says = "\n".join(line for done in built.published for line in _tell(done, built))
+    console.say(says)
     raise_failures(built)
+    if kiln.question and not left_out and not any(one.written for one in built.published):
+        unchanged.remember(kiln.question, says, _rests_on(kiln, built))
+
+
+def _rests_on(kiln: Kiln, built: Built) -> Iterator[Path]:
+    """The files that have to stay as they are for a build to do nothing."""
+    for record in built.records.values():
+        yield kiln.store.record_path(record.key)
+        yield from (kiln.store.blob_path(blob.sha256) for blob in record.outputs.values())
+    for done in built.published:
+        yield from (done.folder / name for name in (*done.files, MANIFEST))
+    if isinstance(kiln.weights, FileWeights):
+        yield Path(kiln.weights.path)
 
 
 def raise_failures(built: Built) -> None:
@@ -141,14 +164,13 @@ def describe(built: Built) -> dict[str, Any]:
     }
 
 
-def _say_published(done: Published, built: Built) -> None:
-    news = "" if done.written else "  (up to date)"
-    console.say(f"{done.target.name}{news}")
+def _tell(done: Published, built: Built) -> Iterator[str]:
+    yield f"{done.target.name}{'' if done.written else '  (up to date)'}"
     if not done.written:
         return
     for name, blob in sorted(done.files.items()):
         size = human_bytes(blob.bytes)
-        console.say(f"  {name:<20} {size:>9}  sha256:{blob.sha256[:12]}")
+        yield f"  {name:<20} {size:>9}  sha256:{blob.sha256[:12]}"
     summary = built.records[f"{done.target.name}/verify"].metrics.get("summary")
-    console.say(f"  verified: {say_summary(summary)}")
-    console.say(f"  in {done.folder}")
+    yield f"  verified: {say_summary(summary)}"
+    yield f"  in {done.folder}"

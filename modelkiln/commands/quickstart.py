@@ -19,10 +19,10 @@ from modelkiln.report import Picture, render_report
 
 TARGET = "sam2.1_hiera_tiny/image/onnx-fp32"
 PHOTOGRAPH = REPOSITORY / "catalog" / "pictures" / "astronaut.jpg"
-# A point on the suit, and a box round the person: pixels of the photograph.
+# A point on the face, and a box round the person: pixels of the photograph.
 PROMPTS: Mapping[str, tuple[list[list[float]], list[list[float]]]] = {
-    "point": ([[230, 400, 1]], []),
-    "box": ([], [[20, 15, 470, 500]]),
+    "point": ([[225, 130, 1]], []),
+    "box": ([], [[20, 15, 362, 511]]),
 }
 STATE = ".quickstart.json"
 

@@ -12,7 +12,7 @@ from modelkiln.errors import StageFailure, UsageError
 from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY
 
-HOST_SOURCES = ("modelkiln", "tasks.py", "tests/modelkiln")
+HOST_SOURCES = ("modelkiln", "tasks.py", "tests/modelkiln", "tests/web", "tests/full_size")
 
 
 def run_tests(kiln: Kiln, only: str = "") -> None:
@@ -24,9 +24,9 @@ def run_tests(kiln: Kiln, only: str = "") -> None:
     """
     parts: Mapping[str, Callable[[], list[list[str]]]] = {
         "lint": lambda: _lint(kiln),
-        "host": lambda: [_pytest("tests/modelkiln", "tests/repository")],
+        "host": lambda: [_pytest("not full_size")],
         "exporters": lambda: [_exporters_pytest(kiln)],
-        "full-size": lambda: [_pytest("tests/full_size", "-m", "full_size")],
+        "full-size": lambda: [_pytest("full_size")],
     }
     names = only.split(",") if only else list(parts)
     unknown = [name for name in names if name not in parts]
@@ -52,8 +52,9 @@ def run_tests(kiln: Kiln, only: str = "") -> None:
     console.note(f"passed: {', '.join(names)}")
 
 
-def _pytest(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", *arguments]
+def _pytest(marked: str) -> list[str]:
+    rooms = ["tests", "--ignore=tests/exporters", "--ignore=tests/toy"]
+    return [sys.executable, "-m", "pytest", *rooms, "-m", marked]
 
 
 def _exporters_pytest(kiln: Kiln) -> list[str]:
