@@ -154,7 +154,7 @@ def test_an_unexpected_error_is_told_as_a_fault() -> None:
     def break_down(_: Resolved) -> Record:
         raise ZeroDivisionError("by zero")
 
-    kitchen.execute = break_down  # type: ignore[method-assign]
+    kitchen.execute = break_down  # type: ignore[method-assign, assignment]
     run = kitchen.run(step("a"))
     assert "ZeroDivisionError" in str(run.errors["a"])
 

@@ -1,0 +1,1 @@
+"""Measurements of modelkiln beside the tools that it replaces, on this machine."""

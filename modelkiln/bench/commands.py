@@ -1,0 +1,116 @@
+"""`invoke bench.export` and `invoke bench.null`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from modelkiln import console
+from modelkiln.kiln import Kiln, Options
+
+MODEL = "sam2.1_hiera_tiny"
+TARGET = f"{MODEL}/image/onnx-fp32"
+
+
+def bench_export(kiln: Kiln, *, rounds: int = 3, as_json: bool = False) -> None:
+    """Time and memory from a checkpoint to simplified graphs, and the graphs' latency, beside
+    samexporter's; the figures land in artifacts/bench/.
+
+    Raises:
+        KilnError: A side failed, or `rounds` is less than 1.
+    """
+    from modelkiln.bench import comparison
+    from modelkiln.bench.export import compare_exporters
+    from modelkiln.bench.sides import get_checkpoint, get_tools, our_side, their_side
+
+    python, tools = get_tools(kiln)
+    with _workspace(kiln) as workspace:
+        checkpoint = get_checkpoint(kiln, MODEL, workspace / "checkpoint.pt", python=python)
+        report = compare_exporters(
+            our_side(TARGET, checkpoint),
+            their_side(MODEL, checkpoint, python=python, tools=tools),
+            model=MODEL,
+            python=python,
+            workspace=workspace,
+            rounds=rounds,
+            threads=kiln.catalog.threads,
+            on_progress=console.note,
+        )
+    data, page = comparison.write(report, kiln.artifacts / "bench")
+    if as_json:
+        console.say_json(report.document())
+    else:
+        console.say_table(*comparison.table(report))
+        console.say(f"\n{data}\n{page}")
+
+
+def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
+    """Time of builds that have nothing to do, beside make and a bare Python start; the figures land
+    in artifacts/bench/.
+
+    The builds find every step done in a store of their own, where records have the size of real
+    ones and files hold a few bytes: such a build looks at names, sizes and times, not into files.
+
+    Raises:
+        KilnError: A build failed, or `rounds` is less than 1.
+    """
+    from modelkiln.bench import null
+    from modelkiln.bench.filled import fill_store
+    from modelkiln.bench.process import Command
+    from modelkiln.paths import REPOSITORY
+    from modelkiln.target import all_target_names
+
+    with _workspace(kiln) as workspace:
+        filled = Kiln(Options(), artifacts=workspace / "artifacts")
+        every = all_target_names(filled.catalog)
+        one_steps, all_steps = (
+            fill_store(filled, filled.targets(names)) for names in ([TARGET], every)
+        )
+
+        def invoke(name: str, *arguments: str, ours: bool = True) -> null.Runner:
+            argv = (str(Path(sys.executable).parent / "invoke"), *arguments)
+            # As in a user's shell: with the bytecode of an earlier start.
+            settings = {
+                "MODELKILN_ARTIFACTS": str(filled.artifacts),
+                "PYTHONDONTWRITEBYTECODE": "",
+            }
+            command = Command(argv=argv, cwd=REPOSITORY, environment=settings)
+            return null.Runner(name=name, command=command, ours=ours)
+
+        make_one, make_all = workspace / "make-one", workspace / "make-all"
+        make_one.mkdir()
+        make_all.mkdir()
+        report = null.compare_starts(
+            [
+                invoke(f"build, {one_steps} steps", "build", TARGET),
+                invoke(f"build-all, {all_steps} steps", "build-all"),
+                null.make_runner(make_one, one_steps),
+                null.make_runner(make_all, all_steps),
+                invoke("invoke --version", "--version", ours=False),
+                null.bare_python(Path(sys.executable), workspace),
+            ],
+            workspace=workspace,
+            rounds=rounds,
+            on_progress=console.note,
+        )
+    data, page = null.write(report, kiln.artifacts / "bench")
+    if as_json:
+        console.say_json(report.document())
+    else:
+        console.say_table(*null.table(report))
+        console.say(f"\n{data}\n{page}")
+
+
+@contextmanager
+def _workspace(kiln: Kiln) -> Iterator[Path]:
+    # On the disk of the artifacts: /tmp may be memory, and a bench measures memory.
+    import tempfile
+
+    from modelkiln.scratch import remove_tree
+
+    kiln.artifacts.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=kiln.artifacts))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)

@@ -1,0 +1,129 @@
+"""The two sides of bench.export, and the weights that both start from."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from modelkiln import console
+from modelkiln.bench import samexporter
+from modelkiln.bench.export import Contender
+from modelkiln.bench.process import Command
+from modelkiln.build import build
+from modelkiln.environments import ensure
+from modelkiln.errors import StageFailure
+from modelkiln.kiln import Kiln, Options
+from modelkiln.paths import REPOSITORY
+from modelkiln.publish import find_resolved
+from modelkiln.weights import find_cached
+
+UNTIL = "convert"
+
+
+def our_side(target: str, checkpoint: Path) -> Contender:
+    """modelkiln as its user starts it, in an empty store, up to simplified graphs."""
+
+    def start(folder: Path, *flags: str) -> Command:
+        return Command(
+            argv=(
+                str(Path(sys.executable).parent / "invoke"),
+                "build",
+                target,
+                f"--weights={checkpoint}",
+                "--trust",
+                *flags,
+            ),
+            cwd=REPOSITORY,
+            environment={"MODELKILN_ARTIFACTS": str(folder / "artifacts")},
+        )
+
+    def graphs(folder: Path) -> Mapping[str, Path]:
+        options = Options(weights=str(checkpoint), trust=True)
+        kiln = Kiln(options, artifacts=folder / "artifacts")
+        plan = kiln.plan(kiln.targets(target), UNTIL)
+        record = find_resolved(kiln.resolve(plan))[plan.targets[0].graphs]
+        return {
+            graph["name"]: kiln.store.blob_path(record.outputs[graph["file"]].sha256)
+            for graph in plan.targets[0].target.contract.graphs
+        }
+
+    return Contender(
+        name="modelkiln",
+        prepare=lambda folder: start(folder, f"--until={UNTIL}"),
+        graphs=graphs,
+        verify=start,
+    )
+
+
+def their_side(model: str, checkpoint: Path, *, python: Path, tools: Path) -> Contender:
+    """samexporter as its documentation starts it, with --simplify."""
+    return Contender(
+        name=samexporter.NAME,
+        prepare=lambda folder: samexporter.export_command(
+            python=python, tools=tools, checkpoint=checkpoint, model=model, out=folder
+        ),
+        graphs=samexporter.graphs,
+    )
+
+
+def get_tools(kiln: Kiln) -> tuple[Path, Path]:
+    """The export environment's interpreter, and the folder with samexporter.
+
+    Raises:
+        EnvironmentFailure, PinError, OutOfSpace: They cannot be installed.
+    """
+    offline = kiln.options.offline
+    with console.open_board() as board:
+        board.start("environment export")
+
+        def on_progress(share: float | None, text: str) -> None:
+            board.update("environment export", share, text)
+
+        python = ensure(
+            kiln.environment("export"), cache=kiln.cache, offline=offline, on_progress=on_progress
+        )
+        tools = samexporter.install(
+            python=python, cache=kiln.cache, offline=offline, on_progress=on_progress
+        )
+        board.end("environment export", "ready  environment export, samexporter")
+    return python, tools
+
+
+def get_checkpoint(kiln: Kiln, model: str, out: Path, *, python: Path) -> Path:
+    """A checkpoint on disk: the official one where it has been fetched, else random weights.
+
+    What both sides cost does not depend on the values. `--weights` decides where it is given.
+
+    Args:
+        out: Where a checkpoint of random weights is written.
+
+    Raises:
+        KilnError: The weights asked for are not there, or cannot be read.
+    """
+    if kiln.options.weights == "official":
+        cached = find_cached(kiln.catalog.models[model].checkpoint, kiln.cache)
+        if cached is not None:
+            return cached
+        console.note("no official checkpoint in the cache: both sides start from random weights")
+        kiln = Kiln(replace(kiln.options, weights="random"), artifacts=kiln.artifacts)
+    weights = ingest_weights(kiln, model)
+    return samexporter.write_checkpoint(weights, out, python=python, log=out.with_suffix(".log"))
+
+
+def ingest_weights(kiln: Kiln, model: str) -> Path:
+    """A model's weights as the ingest stage writes them, built if they are not in the store.
+
+    Raises:
+        KilnError: The stage failed.
+    """
+    targets = kiln.targets(f"{model}/image/onnx-fp32")
+    step = next(one.id for one in kiln.plan(targets).steps.values() if one.stage == "ingest")
+    record = find_resolved(kiln.resolve(kiln.plan(targets))).get(step)
+    if record is None:
+        built = build(kiln, targets, until="ingest")
+        for failed in built.failed:
+            raise failed.error
+        record = built.records.get(step)
+    if record is None:
+        raise StageFailure(f"{step} left no record.", "The build ended early.", "Run it again.")
+    return kiln.store.check(record.outputs["weights.safetensors"])

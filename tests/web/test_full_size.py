@@ -1,0 +1,70 @@
+"""The full-size tiny model in a browser's runtime, and samexporter's as the control.
+
+The model is built, where it is not yet, with random weights into the usual artifacts; samexporter's
+export of the same weights is kept in the cache.
+"""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modelkiln.bench import samexporter
+from modelkiln.bench.commands import MODEL
+from modelkiln.bench.sides import get_tools, ingest_weights
+from modelkiln.build import build
+from modelkiln.kiln import Kiln, Options
+from tests.web.node import WEB, Checked
+
+pytestmark = pytest.mark.full_size
+
+Check = Callable[..., Checked]
+
+
+@pytest.fixture(scope="module")
+def kiln() -> Kiln:
+    return Kiln(Options(weights="random"))
+
+
+@pytest.fixture(scope="module")
+def tools(kiln: Kiln) -> tuple[Path, Path]:
+    """The export environment's Python, and the folder with samexporter."""
+    return get_tools(kiln)
+
+
+@pytest.mark.parametrize("contract", ["image", "treedect"])
+def test_both_graphs_agree_with_native_onnx_runtime(
+    check: Check, kiln: Kiln, tools: tuple[Path, Path], tmp_path: Path, contract: str
+) -> None:
+    built = build(kiln, kiln.targets(f"{MODEL}/{contract}/onnx-fp32"))
+    assert built.failed == ()
+    graphs = built.published[0].folder
+    python, reference = tools[0], tmp_path / "reference"
+    subprocess.run([python, WEB / "reference.py", graphs, reference], check=True)
+    done = check(graphs, f"--reference={reference}")
+    assert done.status == 0, done
+    runs = {name: graph["runs"] for name, graph in done.report["graphs"].items()}
+    assert [run["case"] for run in runs["encoder"]] == ["encoder"]
+    assert [run["case"] for run in runs["decoder"]] == ["decoder-1", "decoder-3"]
+    outputs = [one for group in runs.values() for run in group for one in run["outputs"].values()]
+    assert len(outputs) == 7
+    assert all(one["relative"] <= 1e-5 for one in outputs)
+
+
+def test_the_encoder_of_samexporter_still_fails(
+    check: Check, kiln: Kiln, tools: tuple[Path, Path]
+) -> None:
+    python, folder = tools
+    theirs = samexporter.cached_export(
+        ingest_weights(kiln, MODEL),
+        python=python,
+        tools=folder,
+        model=MODEL,
+        environment=kiln.environment("export").digest,
+        cache=kiln.cache,
+    )
+    done = check(theirs, "--graphs=encoder", "--expect-failure=ShapeInferenceError")
+    assert done.status == 0, done
+    assert "declared=0" in done.report["failure"]["message"]
+    assert check(theirs, "--graphs=decoder").status == 0
