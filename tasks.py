@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from modelkiln.kiln import Kiln
 
 
-@command(remembered=True)
-def build(kiln: "Kiln", targets: str, dry_run: bool = False, json: bool = False) -> None:
+@command(
+    remembered=True,
+    help={"until": "stop after this stage (ingest, export, convert); nothing is published then"},
+)
+def build(
+    kiln: "Kiln", targets: str, until: str = "", dry_run: bool = False, json: bool = False
+) -> None:
     """Build and verify targets; what passes lands in artifacts/out/TARGET."""
     from modelkiln.commands.build import build_targets
 
-    build_targets(kiln, targets, dry_run=dry_run, as_json=json)
+    build_targets(kiln, targets, until=until, dry_run=dry_run, as_json=json)
 
 
 @command(remembered=True)

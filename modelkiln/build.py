@@ -50,6 +50,12 @@ class Built:
     seconds: Mapping[str, float]
     records: Mapping[str, Record]
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything was built, written or restored, or failed."""
+        written = any(one.written for one in self.published)
+        return written or bool(self.seconds) or bool(self.failed)
+
 
 Prepared = tuple[Plan, Mapping[str, Resolved]]
 

@@ -129,6 +129,8 @@ class Planner:
     def _plan_target(self, target: Target, until: str | None) -> TargetPlan:
         model, contract = target.model, target.contract
         graphs = weights = self._ingest(model, target.weights)
+        if until == "ingest":
+            return TargetPlan(target=target, graphs=weights, verify=weights)
         for stage in target.format.stages:
             builder = getattr(self, f"_{stage}")
             graphs = builder(target, weights, graphs)

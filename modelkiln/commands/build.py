@@ -6,7 +6,7 @@ from typing import Any
 
 from modelkiln import console, unchanged
 from modelkiln.build import Built, Prepared, build, prepare
-from modelkiln.errors import EnvironmentFailure, KilnError
+from modelkiln.errors import EnvironmentFailure, KilnError, UsageError
 from modelkiln.keys import Status
 from modelkiln.kiln import Kiln
 from modelkiln.plan import PinnedFile
@@ -15,13 +15,26 @@ from modelkiln.target import FileWeights, Target, all_target_names
 from modelkiln.units import human_bytes
 
 
-def build_targets(kiln: Kiln, text: str, *, dry_run: bool = False, as_json: bool = False) -> None:
-    """Build the targets that a command line names.
+def build_targets(
+    kiln: Kiln, text: str, *, until: str = "", dry_run: bool = False, as_json: bool = False
+) -> None:
+    """Build the targets that a command line names; `until` names the last stage that runs.
 
     Raises:
+        UsageError: a target is wrong, or `until` is no stage of all of them.
         KilnError: the first target's error, where any failed.
     """
-    _build(kiln, kiln.targets(text), dry_run=dry_run, as_json=as_json)
+    targets = kiln.targets(text)
+    stages = {"ingest", *targets[0].format.stages}.intersection(
+        *({"ingest", *one.format.stages} for one in targets)
+    )
+    if until and until not in stages:
+        raise UsageError(
+            f"--until {until} names no stage that a build can stop after.",
+            f"These targets are made by {', '.join(sorted(stages))}.",
+            "Leave --until out to build, verify and publish.",
+        )
+    _build(kiln, targets, until=until or None, dry_run=dry_run, as_json=as_json)
 
 
 def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> None:
@@ -93,6 +106,7 @@ def _build(
     kiln: Kiln,
     targets: Sequence[Target],
     *,
+    until: str | None = None,
     dry_run: bool,
     as_json: bool,
     left_out: dict[str, str] | None = None,
@@ -103,15 +117,17 @@ def _build(
 
         show_plan(kiln, targets, as_json=as_json)
         return
-    built = build(kiln, targets, prepared=prepared)
+    built = build(kiln, targets, until=until, prepared=prepared)
     kiln.save_caches()
-    if as_json:
+    if until:
+        says = f"built {', '.join(one.name for one in targets)} until {until}; nothing is published"
+    elif as_json:
         says = console.json_text({**describe(built), "left_out": left_out or {}})
     else:
         says = "\n".join(line for done in built.published for line in _tell(done, built))
     console.say(says)
     raise_failures(built)
-    if kiln.question and not left_out and not any(one.written for one in built.published):
+    if kiln.question and built.published and not left_out and not built.changed:
         unchanged.remember(kiln.question, says, _rests_on(kiln, built))
 
 

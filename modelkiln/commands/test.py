@@ -12,7 +12,15 @@ from modelkiln.errors import StageFailure, UsageError
 from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY
 
-HOST_SOURCES = ("modelkiln", "tasks.py", "tests/modelkiln", "tests/web", "tests/full_size")
+HOST_SOURCES = (
+    "modelkiln",
+    "tasks.py",
+    "tests/modelkiln",
+    "tests/web",
+    "tests/full_size",
+    "tests/test_workflows.py",
+)
+EXPORT_SOURCES = ("exporters", "bench", "web")
 
 
 def run_tests(kiln: Kiln, only: str = "") -> None:
@@ -53,15 +61,16 @@ def run_tests(kiln: Kiln, only: str = "") -> None:
 
 
 def _pytest(marked: str) -> list[str]:
-    rooms = ["tests", "--ignore=tests/exporters", "--ignore=tests/toy"]
-    return [sys.executable, "-m", "pytest", *rooms, "-m", marked]
+    elsewhere = ["--ignore=tests/exporters", "--ignore=tests/bench", "--ignore=tests/toy"]
+    return [sys.executable, "-m", "pytest", "tests", *elsewhere, "-m", marked]
 
 
 def _exporters_pytest(kiln: Kiln) -> list[str]:
     python = _export_python(kiln)
     lock = REPOSITORY / "tests" / "exporters" / "requirements.txt"
     tools = _tools(kiln, "pytest", lock, python)
-    return ["env", f"PYTHONPATH={tools}", str(python), "-m", "pytest", "tests/exporters"]
+    rooms = ["tests/exporters", "tests/bench"]
+    return ["env", f"PYTHONPATH={tools}", str(python), "-m", "pytest", *rooms]
 
 
 def _lint(kiln: Kiln) -> list[list[str]]:
@@ -69,7 +78,7 @@ def _lint(kiln: Kiln) -> list[list[str]]:
     return [
         [sys.executable, "-m", "ruff", "check", "."],
         [*mypy, *HOST_SOURCES],
-        [*mypy, "--python-executable", str(_export_python(kiln)), "exporters"],
+        [*mypy, "--python-executable", str(_export_python(kiln)), *EXPORT_SOURCES],
     ]
 
 
