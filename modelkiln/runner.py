@@ -17,6 +17,7 @@ from pathlib import Path
 from shutil import which
 from typing import Protocol
 
+from modelkiln.atomic import disk_errors
 from modelkiln.errors import Interrupted, StageFailure
 from modelkiln.machine import unshare_command
 from modelkiln.stage import Job, Outcome, clean_environment, collect, failure, prepare, read_log
@@ -69,7 +70,8 @@ class LocalRunner:
             KilnError: as the stage's error.json says; StageFailure, OutOfSpace or Interrupted where
                 it could not say anything.
         """
-        prepare(job, scratch)
+        with disk_errors(f"preparing {job.name}", scratch):
+            prepare(job, scratch)
         log_path = scratch / "stage.log"
         started = time.monotonic()
         command = [*self.prefix, str(job.python), "-m", "exporters", "step.json"]

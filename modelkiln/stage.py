@@ -23,7 +23,9 @@ from modelkiln.errors import (
     VerificationFailure,
 )
 from modelkiln.plan import PROTOCOL
+from modelkiln.units import human_bytes
 
+ALMOST_FULL = 1_000_000
 ERRORS: Mapping[int, type[KilnError]] = {
     one.exit_code: one
     for one in (UsageError, PinError, StageFailure, VerificationFailure, OutOfSpace)
@@ -168,11 +170,12 @@ def failure(job: Job, scratch: Path, status: int, log: str) -> KilnError:
             "Most likely memory ran out.",
             "Close other programs, or build with --jobs 1.",
         )
-    if "No space left on device" in log:
-        usage = shutil.disk_usage(scratch)
+    # On a full disk not even the log may have been written.
+    free = shutil.disk_usage(scratch).free
+    if "No space left on device" in log or free < ALMOST_FULL:
         return OutOfSpace(
             f"{job.name}: the disk is full.",
-            f"{usage.free / 1e9:.1f} GB are free at {scratch.parent}.",
+            f"{human_bytes(free)} are free at {scratch.parent}.",
             "Free some space (invoke store.gc, invoke env.prune) and run the build again.",
         )
     tail = "\n".join(f"    {line}" for line in log.splitlines()[-12:])

@@ -293,6 +293,36 @@ def test_a_read_only_store_still_serves(invoke: Invoke, toy: Path) -> None:
     assert "(up to date)" in done.stdout
 
 
+@pytest.mark.parametrize("size", ["40k", "64k", "90k"])
+def test_a_full_disk_ends_with_9_and_leaves_a_valid_store(
+    toy: Path, tmp_path: Path, size: str
+) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = f"mount -t tmpfs -o size={size} none {place}"
+    if subprocess.run(["unshare", "--mount", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("no right to mount a small tmpfs")
+    check = (
+        "from pathlib import Path; from modelkiln.store import Store;"
+        f"s = Store(Path({str(place)!r})); assert s.verify() == [];"
+        "assert not [one for one in (s.root / 'scratch').iterdir() if one.is_dir()]"
+    )
+    script = (
+        f"{mount} && export MODELKILN_ARTIFACTS={place} && "
+        f"{sys.executable} -m invoke build {TARGET} --weights random; echo status $?;"
+        f'{sys.executable} -c "{check}" && echo sound'
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert "status 9" in done.stdout, done.stderr
+    assert "sound" in done.stdout, done.stderr
+    assert "full" in done.stderr and "store.gc" in done.stderr
+
+
 def test_another_time_zone_umask_and_seed_change_nothing(invoke: Invoke) -> None:
     done = invoke("reproduce", TARGET, *RANDOM)
     assert done.returncode == 0, done.stderr
