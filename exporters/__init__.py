@@ -1,0 +1,1 @@
+"""The stages: pure steps of work in an environment; they never import the orchestrator."""

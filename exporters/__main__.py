@@ -1,0 +1,119 @@
+"""`python -m exporters step.json`: runs one step in the current environment."""
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from exporters.protocol import (
+    BAD_INPUT,
+    OUT_OF_MEMORY,
+    STAGE_FAILED,
+    Result,
+    StageError,
+    Step,
+    claim_stdout,
+    read_step,
+    write_json,
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the step that the one argument describes; returns the exit status."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m exporters step.json\n")
+        return BAD_INPUT
+    path = Path(arguments[0])
+    claim_stdout()
+    try:
+        result = run_step(read_step(path))
+    except StageError as error:
+        traceback.print_exc()
+        return _fail(path, error)
+    except MemoryError:
+        traceback.print_exc()
+        return _fail(path, _out_of_memory())
+    except Exception as error:  # the boundary of the process: everything becomes error.json
+        traceback.print_exc()
+        if _is_out_of_memory(error):
+            return _fail(path, _out_of_memory())
+        return _fail(
+            path,
+            StageError(
+                f"The stage stopped with {type(error).__name__}",
+                str(error).strip().split("\n")[0][:500] or "it gave no reason",
+                "read the step's log, which holds the traceback",
+            ),
+        )
+    write_json(
+        path.parent / "result.json",
+        {
+            "outputs": sorted(result.outputs),
+            "metrics": dict(result.metrics),
+            "modules": sorted(
+                name for name in sys.modules if name.partition(".")[0] == "exporters"
+            ),
+        },
+    )
+    return 0
+
+
+def run_step(step: Step) -> Result:
+    """Runs a step's stage and checks that the outputs that it names exist.
+
+    Raises:
+        StageError: The stage failed, or did not write what it said.
+    """
+    step.out.mkdir(exist_ok=True)
+    stage = importlib.import_module(step.modules[0])
+    result = stage.run(step)
+    if not isinstance(result, Result):
+        raise StageError(
+            f"{step.modules[0]}.run returned {type(result).__name__}",
+            "a stage returns a Result",
+            "mend the stage",
+        )
+    missing = [name for name in result.outputs if not (step.out / name).is_file()]
+    if missing:
+        raise StageError(
+            f"{step.step} named outputs that it did not write: {', '.join(missing)}",
+            "the stage is faulty",
+            "read the step's log",
+        )
+    return result
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error)
+    return "not enough memory" in text or "bad_alloc" in text or "Failed to allocate memory" in text
+
+
+def _out_of_memory() -> StageError:
+    return StageError(
+        "The stage ran out of memory",
+        "the machine or the limit set for the step has too little for this model",
+        "run fewer steps at once (--jobs 1), or use a machine with more memory",
+        exit_code=OUT_OF_MEMORY,
+    )
+
+
+def _fail(path: Path, error: StageError) -> int:
+    write_json(
+        path.parent / "error.json",
+        {
+            "what": error.what,
+            "why": error.why,
+            "next": error.next,
+            "exit_code": error.exit_code or STAGE_FAILED,
+        },
+    )
+    return error.exit_code or STAGE_FAILED
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Native libraries keep threads and large heaps; nothing of theirs needs an orderly end.
+    os._exit(status)

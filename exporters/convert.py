@@ -1,0 +1,83 @@
+"""The stage `convert`: traced graphs become the contract's files.
+
+The weights are set aside while a tool simplifies the structure, so that it works on kilobytes and
+cannot fold anything that depends on them (a position table enlarged to the picture's size would
+add 25 to 38 MB). Then they are put back, shapes are inferred anew, and the contract's are declared.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from onnx import ModelProto
+
+from exporters.graphs import (
+    count_ops,
+    declare_outputs,
+    drop_unused,
+    infer_strictly,
+    lift_constants,
+    opsets_of,
+    read_graph,
+    rejoin,
+    set_aside,
+    set_metadata,
+    write_graph,
+)
+from exporters.protocol import Result, StageError, Step, report_progress
+from exporters.simplify import Simplifier, simplify_apart
+
+# Smaller constants (scales, axes, shapes) are part of the structure.
+_WEIGHT_ELEMENTS: Final = 64
+
+
+def run(step: Step) -> Result:
+    """Simplifies, cleans and labels every graph; the files keep their names.
+
+    Parameters: `simplifier`, `opset`, `graphs` (the contract's), `metadata` (name to text).
+
+    Raises:
+        StageError: The simplifier failed, strict shape inference failed, the dims are not the
+            contract's, or the graph is of another opset.
+    """
+    contract: Sequence[Mapping[str, Any]] = step.param("graphs")
+    metrics: dict[str, Any] = {}
+    for index, golden in enumerate(contract):
+        report_progress(index / len(contract), f"converting {golden['name']}")
+        model = read_graph(step.input(golden["file"]))
+        opset = opsets_of(model).get("")
+        if opset != step.param("opset"):
+            raise StageError(
+                f"The traced graph {golden['name']} has opset {opset}, not {step.param('opset')}",
+                "the export step was made for another opset",
+                "report this as a fault of the plan",
+            )
+        finished = convert_graph(model, golden, step)
+        path = step.out / golden["file"]
+        write_graph(finished, path)
+        metrics[golden["name"]] = {
+            "nodes": len(finished.graph.node),
+            "ops": count_ops(finished),
+            "bytes": path.stat().st_size,
+            "opset": opset,
+            "initializers": len(finished.graph.initializer),
+        }
+    return Result(
+        outputs=[golden["file"] for golden in contract],
+        metrics={"simplifier": step.param("simplifier"), "graphs": metrics},
+    )
+
+
+def convert_graph(model: ModelProto, golden: Mapping[str, Any], step: Step) -> ModelProto:
+    """One graph, from trace to file."""
+    lift_constants(model)
+    structure, weights = set_aside(model, _WEIGHT_ELEMENTS)
+    structure.graph.name = golden["name"]
+    drop_unused(structure)
+    tool = Simplifier(step.param("simplifier"))
+    structure = simplify_apart(tool, structure, step.out.parent, step.step)
+    structure.graph.name = golden["name"]
+    structure = infer_strictly(structure)
+    declare_outputs(structure, golden)
+    set_metadata(structure, step.param("metadata"))
+    rejoin(structure, weights)
+    return structure

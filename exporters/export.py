@@ -1,0 +1,125 @@
+"""The stage `export`: the family's modules, on patched upstream, become traced ONNX graphs."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from exporters.protocol import Result, StageError, Step, report_progress
+from exporters.symbolics import register_symbolics
+from exporters.upstream import use_patched
+
+_PATCHES: Final = "patches/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """One graph to trace: a module in eval mode, and example inputs in the contract's order."""
+
+    module: torch.nn.Module
+    examples: tuple[torch.Tensor, ...]
+
+
+def run(step: Step) -> Result:
+    """Traces every graph of the contract; writes one ONNX file each, under the contract's names.
+
+    Parameters: `upstream`, `opset`, and `graphs`, the contract's graphs; the rest goes to the
+    family's part, whose `build_graphs(params, weights)` returns a `Graph` by name.
+
+    Raises:
+        StageError: A patch does not apply, or the module's values and the contract's differ.
+    """
+    patches = {
+        name.removeprefix(_PATCHES): path
+        for name, path in step.inputs.items()
+        if name.startswith(_PATCHES)
+    }
+    torch.set_num_threads(step.threads)
+    report_progress(0.0, "applying the patches")
+    applied = use_patched(step.param("upstream"), patches, step.out.parent / "upstream")
+    report_progress(0.1, "building the model")
+    graphs = step.provider().build_graphs(step.params, step.input("weights.safetensors"))
+    register_symbolics()
+    contract: Sequence[Mapping[str, Any]] = step.param("graphs")
+    for index, golden in enumerate(contract):
+        report_progress(0.3 + 0.7 * index / len(contract), f"tracing {golden['name']}")
+        graph = graphs[golden["name"]]
+        check_examples(golden, graph.examples)
+        trace(graph, golden, int(step.param("opset")), step.out / golden["file"])
+    return Result(
+        outputs=[golden["file"] for golden in contract],
+        metrics={
+            "patches": list(applied),
+            "bytes": {
+                golden["name"]: (step.out / golden["file"]).stat().st_size for golden in contract
+            },
+        },
+    )
+
+
+def trace(graph: Graph, golden: Mapping[str, Any], opset: int, path: Path) -> None:
+    """Traces a module with TorchScript and writes it as ONNX.
+
+    The trace follows one run on the examples; axes that the contract names are dynamic.
+    """
+    graph.module.eval()
+    _require_eval(graph.module, "before")
+    with torch.no_grad(), warnings.catch_warnings():
+        # The sizes that become constants are constants of the contract; verify proves the rest.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.module,
+            graph.examples,
+            os.fspath(path),
+            dynamo=False,
+            opset_version=opset,
+            input_names=[value["name"] for value in golden["inputs"]],
+            output_names=[value["name"] for value in golden["outputs"]],
+            dynamic_axes=_dynamic_axes(golden),
+            do_constant_folding=True,
+        )
+    _require_eval(graph.module, "after")
+
+
+def check_examples(golden: Mapping[str, Any], examples: Sequence[torch.Tensor]) -> None:
+    """Compares the number, sizes and types of example inputs with the contract.
+
+    Raises:
+        StageError: The contract was made for a model of another size.
+    """
+    if len(examples) != len(golden["inputs"]):
+        raise _misfit(golden, f"it has {len(golden['inputs'])} inputs, not {len(examples)}")
+    for value, example in zip(golden["inputs"], examples, strict=True):
+        dims, found = value["dims"], list(example.shape)
+        fits = len(dims) == len(found) and all(
+            isinstance(wanted, str) or wanted == size
+            for wanted, size in zip(dims, found, strict=True)
+        )
+        if not fits or str(example.dtype) != f"torch.{value['dtype']}":
+            raise _misfit(golden, f"{value['name']} is {value['dtype']} {dims}, not {found}")
+
+
+def _dynamic_axes(golden: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    axes = {
+        value["name"]: {axis: dim for axis, dim in enumerate(value["dims"]) if isinstance(dim, str)}
+        for value in [*golden["inputs"], *golden["outputs"]]
+    }
+    return {name: named for name, named in axes.items() if named}
+
+
+def _require_eval(module: torch.nn.Module, when: str) -> None:
+    training = [name or "itself" for name, part in module.named_modules() if part.training]
+    if training:
+        raise AssertionError(f"{when} the trace, in training mode: {', '.join(training[:4])}")
+
+
+def _misfit(golden: Mapping[str, Any], why: str) -> StageError:
+    return StageError(
+        f"The graph {golden['name']} does not fit its contract",
+        f"in the contract {why}",
+        "build the contract with a model of its picture size",
+    )

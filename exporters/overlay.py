@@ -1,0 +1,200 @@
+"""Draws what was segmented: the photograph with its masks, prompts and scores on one sheet.
+
+Kept apart from `exporters.pictures` so that a change of looks rebuilds no reference.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+RANDOM_WEIGHTS_BANNER: Final = "random weights: this mask means nothing"
+
+Colour: TypeAlias = tuple[int, int, int]
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_SHORTEST, _LONGEST = 768, 2048
+_MIN_SHEET_WIDTH: Final = 480
+_TINTS: Final[tuple[Colour, ...]] = (
+    (32, 128, 255),
+    (255, 176, 0),
+    (0, 190, 150),
+    (220, 60, 140),
+    (130, 96, 255),
+)
+_INK: Final[Colour] = (22, 24, 29)
+_PAPER: Final[Colour] = (236, 239, 243)
+_ALARM: Final[Colour] = (186, 18, 28)
+_WHITE: Final[Colour] = (255, 255, 255)
+_LABELS: Final[dict[int, Colour]] = {1: (24, 150, 78), 0: (214, 40, 40)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One mask and the prompts that led to it.
+
+    Attributes:
+        mask: bool [h, w], the whole picture at any resolution.
+        points: x, y in the picture's pixels, and a label: 1 on the object, 0 off it.
+        box: x0, y0, x1, y1 in the picture's pixels.
+        caption: One line under the picture.
+    """
+
+    mask: NDArray[np.bool_]
+    points: tuple[tuple[float, float, int], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    caption: str = ""
+
+
+def canvas_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) at which a picture is drawn: its longer side is 768 to 2048 pixels."""
+    longer = max(height, width)
+    wanted = min(max(longer, _SHORTEST), _LONGEST)
+    return max(1, round(height * wanted / longer)), max(1, round(width * wanted / longer))
+
+
+def draw_overlay(
+    picture: NDArray[np.uint8], drawn: Sequence[Drawn], *, banner: str = ""
+) -> NDArray[np.uint8]:
+    """Draws masks as tints with an outline, prompts on top, captions below, a banner above.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        drawn: What to draw; each gets a tint of its own.
+        banner: A warning, set in white on red above the picture.
+
+    Returns:
+        uint8 [h, w, 3]; the picture itself takes `canvas_size(H, W)` of it.
+    """
+    height, width = canvas_size(*picture.shape[:2])
+    canvas = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+    scale = (width / picture.shape[1], height / picture.shape[0])
+    line = max(2, round(max(height, width) / 400))
+    for number, one in enumerate(drawn):
+        canvas = _tint(canvas, one.mask, _TINTS[number % len(_TINTS)], line)
+    for number, one in enumerate(drawn):
+        if one.box is not None:
+            _box(canvas, one.box, scale, _TINTS[number % len(_TINTS)], line)
+        for x, y, label in one.points:
+            _point(canvas, (x * scale[0], y * scale[1]), _LABELS[label], 4 * line)
+    return np.array(_sheet(canvas, drawn, banner), dtype=np.uint8)
+
+
+def _tint(canvas: Image.Image, mask: NDArray[np.bool_], colour: Colour, line: int) -> Image.Image:
+    """Lays a colour over the mask, and a light line along its edge."""
+    flat = Image.fromarray(mask.astype(np.uint8) * 255)
+    smooth = flat.resize(canvas.size, Image.Resampling.BILINEAR)
+    smooth = smooth.filter(ImageFilter.GaussianBlur(line * 0.75))
+    inside = np.asarray(smooth, dtype=np.float32)[..., np.newaxis] / np.float32(255)
+    edge = np.clip(1.9 - np.abs(inside - 0.5) * 6, 0, 1)
+    pixels = np.asarray(canvas, dtype=np.float32)
+    tinted = pixels + (np.array(colour, np.float32) - pixels) * (
+        np.clip(inside * 2 - 0.5, 0, 1) * 0.4
+    )
+    lined = tinted + (np.array(_brighten(colour), np.float32) - tinted) * edge
+    return Image.fromarray(np.clip(lined + 0.5, 0, 255).astype(np.uint8))
+
+
+def _brighten(colour: Colour) -> Colour:
+    red, green, blue = (round(value * 0.35 + 255 * 0.65) for value in colour)
+    return red, green, blue
+
+
+def _box(
+    canvas: Image.Image,
+    box: tuple[float, float, float, float],
+    scale: tuple[float, float],
+    colour: Colour,
+    line: int,
+) -> None:
+    corners = [
+        min(max(round(value * scale[axis % 2]), 0), canvas.size[axis % 2] - 1)
+        for axis, value in enumerate(box)
+    ]
+    pen = ImageDraw.Draw(canvas)
+    pen.rectangle(corners, outline=_INK, width=2 * line)
+    inner = [corners[0] + line // 2, corners[1] + line // 2]
+    inner += [max(corners[2] - line // 2, inner[0]), max(corners[3] - line // 2, inner[1])]
+    pen.rectangle(inner, outline=_brighten(colour), width=line)
+
+
+def _point(canvas: Image.Image, centre: tuple[float, float], colour: Colour, radius: int) -> None:
+    """A disc with a white ring and a plus or a minus, drawn large and shrunk for smooth edges."""
+    finer = 4
+    side = 2 * (radius + 3) * finer
+    stamp = Image.new("RGBA", (side, side), (*_INK, 0))
+    pen = ImageDraw.Draw(stamp)
+    middle = side / 2
+
+    def disc(reach: float, fill: tuple[int, ...]) -> None:
+        pen.ellipse((middle - reach, middle - reach, middle + reach, middle + reach), fill=fill)
+
+    disc((radius + 2) * finer, (*_INK, 110))
+    disc(radius * finer, (*_WHITE, 255))
+    disc(radius * 0.76 * finer, (*colour, 255))
+    arm, half = radius * 0.42 * finer, radius * 0.1 * finer
+    pen.rectangle((middle - arm, middle - half, middle + arm, middle + half), fill=_WHITE)
+    if colour == _LABELS[1]:
+        pen.rectangle((middle - half, middle - arm, middle + half, middle + arm), fill=_WHITE)
+    small = stamp.resize((side // finer, side // finer), Image.Resampling.BOX)
+    corner = (round(centre[0] - small.width / 2), round(centre[1] - small.height / 2))
+    canvas.paste(small, corner, small)
+
+
+def _sheet(canvas: Image.Image, drawn: Sequence[Drawn], banner: str) -> Image.Image:
+    """Adds the banner above and the captions below."""
+    width = max(canvas.width, _MIN_SHEET_WIDTH)
+    size = max(15, round(width / 48))
+    parts: list[Image.Image] = []
+    if banner:
+        parts.append(_strip(banner, width, round(size * 1.25), _ALARM, _WHITE, None))
+    if canvas.width < width:
+        matte = Image.new("RGB", (width, canvas.height), _INK)
+        matte.paste(canvas, ((width - canvas.width) // 2, 0))
+        canvas = matte
+    parts.append(canvas)
+    for number, one in enumerate(drawn):
+        if one.caption:
+            tint = _TINTS[number % len(_TINTS)]
+            parts.append(_strip(one.caption, width, size, _INK, _PAPER, tint))
+    sheet = Image.new("RGB", (width, sum(part.height for part in parts)), _INK)
+    top = 0
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
+    return sheet
+
+
+def _strip(
+    text: str, width: int, size: int, back: Colour, ink: Colour, swatch: Colour | None
+) -> Image.Image:
+    """Text on a band as wide as the sheet, wrapped at words; a swatch of the mask's tint first."""
+    font = ImageFont.load_default(size)
+    pad = round(size * 0.8)
+    indent = pad + (round(size * 1.3) if swatch else 0)
+    lines = _wrap(text, font, width - indent - pad)
+    step = round(size * 1.35)
+    strip = Image.new("RGB", (width, len(lines) * step + pad), back)
+    pen = ImageDraw.Draw(strip)
+    if swatch:
+        top = pad // 2 + (step - size) // 2
+        pen.rounded_rectangle((pad, top, pad + size - 1, top + size - 1), size // 5, fill=swatch)
+    for row, words in enumerate(lines):
+        left = indent if swatch else (width - math.ceil(font.getlength(words))) // 2
+        pen.text((left, pad // 2 + row * step + step // 2), words, fill=ink, font=font, anchor="lm")
+    return strip
+
+
+def _wrap(text: str, font: Font, width: int) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines or [""]

@@ -1,0 +1,241 @@
+"""Photographs in, pixels out: the one preprocessing that references, checks and predictions share.
+
+SAM 2 was trained on pictures squashed to a square, so that is what happens here:
+
+1. the file becomes 8-bit RGB (`load_picture`);
+2. Pillow's bilinear filter, which averages when it shrinks, squashes it to SIZE x SIZE (`resize`);
+3. values are divided by 255, ImageNet's mean is subtracted and its deviation divided out, in
+   float32 and in that order (`normalize`);
+4. masks come back at a quarter of SIZE and are enlarged to the picture bilinearly with
+   half-pixel centres (`masks_to_picture`); a pixel belongs to the mask where its logit is above 0.
+
+Colour profiles are ignored: the stored values count, as they do for upstream.
+"""
+
+import struct
+import warnings
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from exporters.protocol import BAD_INPUT, OUT_OF_MEMORY, StageError
+
+MEAN: Final = (0.485, 0.456, 0.406)
+DEVIATION: Final = (0.229, 0.224, 0.225)
+MAX_PIXELS: Final = 150_000_000
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+
+_BAND_PIXELS = 4_000_000
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error)
+
+
+def load_picture(path: Path, name: str = "") -> NDArray[np.uint8]:
+    """Reads a picture file as 8-bit RGB, turned the way its EXIF orientation says.
+
+    Grey becomes three equal channels, 16-bit grey is scaled to 8 bits, palettes are looked up,
+    CMYK is converted without a profile, transparency is laid over white, and of an animation the
+    first frame counts.
+
+    Args:
+        path: A file in one of `FORMATS`, of at most `MAX_PIXELS` pixels.
+        name: What errors call it; "picture FILE" unless told.
+
+    Returns:
+        uint8 [H, W, 3], writable and contiguous.
+
+    Raises:
+        StageError: The file is missing, is no picture, is damaged or cut short, has too many
+            pixels, or holds samples that have no agreed 8-bit meaning (exit code 2).
+    """
+    return np.array(_decode(path, name or f"picture {path.name}"), dtype=np.uint8)
+
+
+def resize(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Squashes a picture to a square, whatever its proportions.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        size: The side of the square in pixels.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
+    square = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(square, dtype=np.uint8)
+
+
+def normalize(resized: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turns 8-bit RGB into the encoder's input.
+
+    Args:
+        resized: uint8 [size, size, 3].
+
+    Returns:
+        float32 [1, 3, size, size], each channel (value / 255 - mean) / deviation.
+    """
+    scaled = resized.astype(np.float32) / np.float32(255)
+    centred = (scaled - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+    return np.ascontiguousarray(centred.transpose(2, 0, 1)[np.newaxis], dtype=np.float32)
+
+
+def preprocess(picture: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """`normalize(resize(picture, size))`: uint8 [H, W, 3] to float32 [1, 3, size, size]."""
+    return normalize(resize(picture, size))
+
+
+def masks_to_picture(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resamples mask logits bilinearly, with half-pixel centres and without antialiasing.
+
+    This is `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`, the step
+    with which upstream brings its masks back to the picture.
+
+    Args:
+        logits: float32 [N, h, w].
+        height: Wanted height in pixels.
+        width: Wanted width in pixels.
+
+    Returns:
+        float32 [N, height, width].
+    """
+    top, bottom, down = _taps(logits.shape[1], height)
+    left, right, across = _taps(logits.shape[2], width)
+    result = np.empty((logits.shape[0], height, width), dtype=np.float32)
+    band = max(1, _BAND_PIXELS // width)
+    for start in range(0, height, band):
+        part = slice(start, start + band)
+        below = down[part, np.newaxis]
+        rows = logits[:, top[part]] * (1 - below) + logits[:, bottom[part]] * below
+        result[:, part] = rows[:, :, left] * (1 - across) + rows[:, :, right] * across
+    return result
+
+
+def _taps(
+    source: int, wanted: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each wanted sample: its two neighbours in the source, and the weight of the second."""
+    scale = np.float32(source) / np.float32(wanted)
+    centres = (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    centres = np.clip(centres, 0, source - 1, dtype=np.float32)
+    first = centres.astype(np.intp)
+    second = np.minimum(first + 1, source - 1)
+    return first, second, (centres - first).astype(np.float32)
+
+
+def _decode(path: Path, name: str) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _open(path, name) as image:
+            try:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                return _to_rgb(upright, name)
+            except Image.DecompressionBombError:
+                raise _too_big(name, image.size) from None
+            except MemoryError:
+                raise StageError(
+                    f"There is not enough memory to open the {name}",
+                    f"it has {image.width} x {image.height} pixels",
+                    "give a smaller picture",
+                    exit_code=OUT_OF_MEMORY,
+                ) from None
+            except _BROKEN as error:
+                raise StageError(
+                    f"The {name} is damaged or cut short",
+                    f"Pillow stopped reading its {image.format} data: {error}",
+                    "copy or download the file again, or open it in a viewer and save it anew",
+                    exit_code=BAD_INPUT,
+                ) from error
+
+
+def _open(path: Path, name: str) -> Image.Image:
+    """Opens the header, after the checks that need no decoding."""
+    if not path.is_file():
+        raise StageError(
+            f"There is no {name}",
+            f"{path} is a folder" if path.is_dir() else f"no file has the name {path}",
+            "check the path; a relative one starts at the current folder",
+            exit_code=BAD_INPUT,
+        )
+    if path.stat().st_size == 0:
+        raise StageError(
+            f"The {name} is empty",
+            "the file has no bytes: a download or a copy may have stopped early",
+            "copy or download the file again",
+            exit_code=BAD_INPUT,
+        )
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise _too_big(name, None) from None
+    except UnidentifiedImageError:
+        raise StageError(
+            f"The {name} is not a picture that can be read",
+            _what_it_looks_like(path),
+            f"give a picture in one of these formats: {', '.join(FORMATS)}",
+            exit_code=BAD_INPUT,
+        ) from None
+    except PermissionError as error:
+        raise StageError(
+            f"The {name} cannot be read",
+            "its permissions forbid it",
+            f"chmod u+r {path}",
+            exit_code=BAD_INPUT,
+        ) from error
+    except _BROKEN as error:
+        raise StageError(
+            f"The {name} is damaged",
+            f"its header cannot be read: {error}",
+            "copy or download the file again",
+            exit_code=BAD_INPUT,
+        ) from error
+    if image.width * image.height > MAX_PIXELS:
+        size = image.size
+        image.close()
+        raise _too_big(name, size)
+    return image
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image).astype(np.uint32)
+        grey = ((samples * 255 + 32767) // 65535).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise StageError(
+            f"The {name} holds {'floating-point' if image.mode == 'F' else '32-bit'} samples",
+            "nothing says which value is black and which is white",
+            "save it with 8 or 16 bits a sample",
+            exit_code=BAD_INPUT,
+        )
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _too_big(name: str, size: tuple[int, int] | None) -> StageError:
+    found = f"it has {size[0]} x {size[1]} pixels" if size else "its header says so"
+    return StageError(
+        f"The {name} has too many pixels",
+        f"{found}; at most {MAX_PIXELS // 1_000_000} million are opened",
+        "shrink the picture: the encoder sees it at about one million pixels anyway",
+        exit_code=BAD_INPUT,
+    )
+
+
+def _what_it_looks_like(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.lstrip()[:1] == b"<":
+        return "it starts like a web page or an XML file (SVG is not read)"
+    if head.startswith(b"%PDF"):
+        return "it is a PDF document"
+    if head[4:8] == b"ftyp":
+        return "it looks like HEIC, AVIF or a video"
+    if b"\0" not in head:
+        return "it looks like text"
+    return "its first bytes are those of no known picture format"

@@ -1,0 +1,195 @@
+"""The stage `verify`: graphs against their contract, a runtime, and unpatched PyTorch.
+
+What fails here goes nowhere. `verification.json` holds every figure; times, which differ from run
+to run, are only among the metrics.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from exporters.golden import find_faults
+from exporters.graphs import count_ops, read_graph
+from exporters.parity import Check, MaskCheck, TensorCheck, as_json
+from exporters.protocol import (
+    NOT_VERIFIED,
+    Result,
+    StageError,
+    Step,
+    report_progress,
+    write_json,
+)
+
+Arrays = dict[str, NDArray[Any]]
+Run = Callable[[str, Mapping[str, NDArray[Any]]], Arrays]
+
+_MOST: Final = 0.5
+
+
+class Reference:
+    """What the stage `reference` wrote: the cases, and arrays read from the file when asked for."""
+
+    def __init__(self, cases: Path, tensors: Path) -> None:
+        self.document: Mapping[str, Any] = json.loads(cases.read_text(encoding="utf-8"))
+        self._tensors: Any = safe_open(tensors, framework="numpy")
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = self._tensors.get_tensor(name)
+        return array
+
+
+class Runtime:
+    """An onnxruntime session for each graph, on the CPU with a fixed number of threads."""
+
+    def __init__(self, files: Mapping[str, Path], threads: int) -> None:
+        self.load_seconds: dict[str, float] = {}
+        self.run_seconds: dict[str, list[float]] = {name: [] for name in files}
+        self._sessions: dict[str, Any] = {}
+        for name, path in files.items():
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            start = time.perf_counter()
+            try:
+                self._sessions[name] = onnxruntime.InferenceSession(
+                    str(path), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # onnxruntime's errors share no public base
+                raise _failed(
+                    f"onnxruntime cannot load the graph {name}", " ".join(str(error).split())[:500]
+                ) from error
+            self.load_seconds[name] = time.perf_counter() - start
+
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Runs a graph on the inputs that it knows; returns its outputs by name."""
+        session = self._sessions[graph]
+        feeds = {value.name: inputs[value.name] for value in session.get_inputs()}
+        start = time.perf_counter()
+        try:
+            outputs = session.run(None, feeds)
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+            raise _failed(
+                f"onnxruntime cannot run the graph {graph} on {shapes}",
+                " ".join(str(error).split())[:500],
+            ) from error
+        self.run_seconds[graph].append(time.perf_counter() - start)
+        names = [value.name for value in session.get_outputs()]
+        return dict(zip(names, outputs, strict=True))
+
+
+def run(step: Step) -> Result:
+    """Checks every graph of a contract; writes `verification.json`.
+
+    Parameters: `contract` (the whole golden contract) and `opset`. The family's part gives the
+    checks: `check(run, contract, reference)` yields one for each tensor and mask.
+
+    Raises:
+        StageError: Something differs (exit code 6); names graph, case, tensor, value and bound.
+    """
+    contract: Mapping[str, Any] = step.param("contract")
+    files = {golden["name"]: step.input(golden["file"]) for golden in contract["graphs"]}
+    graphs: dict[str, Any] = {}
+    report_progress(0.0, "comparing the graphs with their contract")
+    for golden in contract["graphs"]:
+        model = read_graph(files[golden["name"]])
+        faults = find_faults(model, golden, contract, int(step.param("opset")))
+        if faults:
+            raise _failed(
+                f"The graph {golden['name']} is not the contract {contract['name']}'s",
+                "; ".join(faults),
+            )
+        graphs[golden["name"]] = {
+            "nodes": len(model.graph.node),
+            "ops": count_ops(model),
+            "bytes": files[golden["name"]].stat().st_size,
+        }
+        del model
+    report_progress(0.1, "loading the graphs in onnxruntime")
+    runtime = Runtime(files, step.threads)
+    reference = Reference(step.input("cases.json"), step.input("tensors.safetensors"))
+    checks = list(step.provider().check(runtime.run, contract, reference))
+    document = {
+        "contract": {"name": contract["name"], "version": contract["version"]},
+        "graphs": graphs,
+        "tensors": [as_json(check) for check in checks if isinstance(check, TensorCheck)],
+        "masks": [as_json(check) for check in checks if isinstance(check, MaskCheck)],
+        "summary": summarize(checks),
+    }
+    write_json(step.out / "verification.json", document)
+    require_ok(checks)
+    timings = {
+        name: {
+            "load_seconds": round(runtime.load_seconds[name], 4),
+            "run_seconds": round(float(np.median(runtime.run_seconds[name] or [0.0])), 4),
+            "runs": len(runtime.run_seconds[name]),
+        }
+        for name in files
+    }
+    return Result(outputs=["verification.json"], metrics={**document, "timings": timings})
+
+
+def summarize(checks: Iterable[Check]) -> dict[str, Any]:
+    """The worst figure of every output, and how the masks fared."""
+    worst: dict[str, TensorCheck] = {}
+    masks: list[MaskCheck] = []
+    for check in checks:
+        if isinstance(check, MaskCheck):
+            masks.append(check)
+            continue
+        name = f"{check.graph}/{check.tensor}"
+        if name not in worst or check.relative > worst[name].relative:
+            worst[name] = check
+    counted = [mask for mask in masks if mask.counted]
+    return {
+        "worst": {name: as_json(check) for name, check in sorted(worst.items())},
+        "masks": len(masks),
+        "masks_counted": len(counted),
+        "lowest_iou": min((mask.iou for mask in counted), default=None),
+    }
+
+
+def require_ok(checks: list[Check]) -> None:
+    """Raises on the worst check that failed, and when too few masks could be judged.
+
+    Raises:
+        StageError: With exit code 6.
+    """
+    if not checks:
+        raise _failed("Nothing was compared", "the reference has no case that this contract takes")
+    tensors = [check for check in checks if isinstance(check, TensorCheck) and not check.ok]
+    masks = [check for check in checks if isinstance(check, MaskCheck) and not check.ok]
+    failed: list[Check] = [
+        *sorted(tensors, key=lambda check: -check.relative),
+        *sorted(masks, key=lambda check: check.iou),
+    ]
+    if failed:
+        raise _failed(
+            f"{len(failed)} of {len(checks)} comparisons with unpatched PyTorch failed",
+            "the worst: " + "; ".join(check.describe() for check in failed[:3]),
+        )
+    judged = [check for check in checks if isinstance(check, MaskCheck)]
+    counted = sum(check.counted for check in judged)
+    if judged and counted < _MOST * len(judged):
+        raise _failed(
+            f"Only {counted} of {len(judged)} masks could be judged",
+            "the others cover almost nothing or almost everything of their pictures",
+        )
+
+
+def _failed(what: str, why: str) -> StageError:
+    return StageError(
+        what,
+        why,
+        "read verification.json in the step's scratch folder; a patch, an exporter or the "
+        "simplifier changed what the model computes (try --simplifier none)",
+        exit_code=NOT_VERIFIED,
+    )

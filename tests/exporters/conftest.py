@@ -1,0 +1,145 @@
+"""A shrunken SAM 2.1 tiny, taken through every stage once for all tests."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.exporters.stages import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a fresh folder for a step."""
+    root = tmp_path_factory.mktemp("steps")
+    counter = iter(range(1_000_000))
+    return lambda stage: root / f"{next(counter)}-{stage}"
+
+
+@pytest.fixture(scope="session")
+def weights(scratch: Callable[[str], Path]) -> Path:
+    """Random weights of the shrunken architecture."""
+    params = {**ARCHITECTURE, "source": {"kind": "random", "seed": 0}, "upstream": UPSTREAM}
+    modules = ["exporters.ingest", "exporters.sam2.ingest"]
+    return run_stage(scratch("ingest"), "ingest", modules, params, {})["weights.safetensors"]
+
+
+@pytest.fixture(scope="session")
+def reference(scratch: Callable[[str], Path], weights: Path) -> Done:
+    """What unpatched upstream makes of them."""
+    pictures = {
+        f"pictures/{name}": ROOT / "catalog/pictures" / name for name in shrink("image")["pictures"]
+    }
+    return run_stage(
+        scratch("reference"),
+        "reference",
+        ["exporters.reference", "exporters.sam2.image.reference"],
+        {**ARCHITECTURE, "upstream": UPSTREAM},
+        {"weights.safetensors": weights, **pictures},
+    )
+
+
+Export = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def export(scratch: Callable[[str], Path], weights: Path) -> Export:
+    """Exports a contract; `provider`, `patches` and parameters may be other than usual."""
+
+    def run(
+        contract: str = "image",
+        opset: int = 18,
+        provider: str = "exporters.sam2.image.export",
+        patches: dict[str, Path] = PATCHES,
+        **params: Any,
+    ) -> Done:
+        golden = shrink(contract)
+        given = {
+            **ARCHITECTURE,
+            "contract": golden["name"],
+            "options": golden["options"],
+            "opset": opset,
+            "graphs": golden["graphs"],
+            "upstream": UPSTREAM,
+            **params,
+        }
+        inputs = {"weights.safetensors": weights, **patches}
+        modules = ["exporters.export", provider]
+        return run_stage(scratch("export"), "export", modules, given, inputs)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported(export: Export) -> Callable[..., Done]:
+    """Exports made once for each contract and opset."""
+
+    @cache
+    def once(contract: str = "image", opset: int = 18) -> Done:
+        return export(contract, opset)
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def convert(scratch: Callable[[str], Path]) -> Callable[..., Done]:
+    """Converts an export."""
+
+    def run(
+        traced: Done, contract: str = "image", opset: int = 18, simplifier: str = "onnxsim"
+    ) -> Done:
+        graphs = shrink(contract)["graphs"]
+        params = {
+            "simplifier": simplifier,
+            "opset": opset,
+            "graphs": graphs,
+            "metadata": {"model": "shrunken", "license": "Apache-2.0"},
+        }
+        inputs = {graph["file"]: traced[graph["file"]] for graph in graphs}
+        return run_stage(scratch("convert"), "convert", ["exporters.convert"], params, inputs)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def converted(exported: Callable[..., Done], convert: Callable[..., Done]) -> Callable[..., Done]:
+    """Conversions made once for each contract, opset and simplifier."""
+
+    @cache
+    def once(contract: str = "image", opset: int = 18, simplifier: str = "onnxsim") -> Done:
+        return convert(exported(contract, opset), contract, opset, simplifier)
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def verify(scratch: Callable[[str], Path], reference: Done) -> Callable[..., Done]:
+    """Verifies graphs; `quick` takes one photograph and noise only, a few prompts each."""
+
+    def run(
+        files: dict[str, Path], contract: str = "image", opset: int = 18, quick: bool = False
+    ) -> Done:
+        folder = scratch("verify")
+        cases = reference["cases.json"]
+        if quick:
+            document = json.loads(cases.read_text(encoding="utf-8"))
+            document["pictures"] = [
+                {**picture, "prompts": picture["prompts"][::4]}
+                for picture in document["pictures"]
+                if picture["name"] in ("astronaut.jpg", "noise")
+            ]
+            cases = folder.with_suffix(".json")
+            cases.write_text(json.dumps(document), encoding="utf-8")
+        inputs = {
+            **files,
+            "cases.json": cases,
+            "tensors.safetensors": reference["tensors.safetensors"],
+        }
+        modules = ["exporters.verify", "exporters.sam2.image.verify"]
+        params = {"contract": shrink(contract), "opset": opset}
+        return run_stage(folder, "verify", modules, params, inputs)
+
+    return run

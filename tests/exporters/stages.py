@@ -1,0 +1,144 @@
+"""Runs stages of a shrunken SAM 2 in processes of their own, forked from one that has torch."""
+
+import json
+import multiprocessing
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from exporters.protocol import StageError
+from exporters.upstream import installed_folder, package_digest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SIZE: Final = 128
+MODEL: Final = "sam2.1_hiera_tiny"
+ARCHITECTURE: Final[Mapping[str, Any]] = {
+    "model": MODEL,
+    "config": "configs/sam2.1/sam2.1_hiera_t.yaml",
+    "overrides": [
+        f"model.image_size={SIZE}",
+        "model.memory_attention.num_layers=1",
+        "model.image_encoder.trunk.embed_dim=16",
+        "model.image_encoder.trunk.stages=[1,2,3,1]",
+        "model.image_encoder.trunk.global_att_blocks=[4]",
+        "model.image_encoder.neck.backbone_channel_list=[128,64,32,16]",
+    ],
+}
+UPSTREAM: Final = {
+    "package": "sam2",
+    "version": "1.1.0",
+    "digest": package_digest(installed_folder("sam2")),
+}
+PATCHES: Final = {
+    f"patches/{path.name}": path for path in sorted((ROOT / "patches/sam2/1.1.0").iterdir())
+}
+
+_CONTEXT: Final = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [
+        "hydra",
+        "onnxruntime",
+        "safetensors.torch",
+        "torch",
+        "torch.distributed",
+        "torch.onnx",
+        "torchvision.transforms",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a step left behind."""
+
+    folder: Path
+    result: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Path:
+        return self.folder / "out" / name
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The figures of its result."""
+        metrics: Mapping[str, Any] = self.result["metrics"]
+        return metrics
+
+
+def shrink(contract: str) -> dict[str, Any]:
+    """A contract of the catalog, for pictures of `SIZE` pixels."""
+    text = (ROOT / "catalog/contracts" / f"{contract}.toml").read_text(encoding="utf-8")
+    document = tomllib.loads(text)
+    document["preprocessing"]["size"] = SIZE
+    for graph in document["graphs"]:
+        for value in [*graph["inputs"], *graph["outputs"]]:
+            value["dims"] = [
+                dim * SIZE // 1024 if axis > 1 and dim != 2 else dim
+                for axis, dim in enumerate(value["dims"])
+            ]
+    return document
+
+
+def write_step(
+    folder: Path,
+    stage: str,
+    modules: Sequence[str],
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+) -> Path:
+    """Lays out a scratch folder as the runner does; returns `step.json`."""
+    (folder / "out").mkdir(parents=True)
+    for name, path in inputs.items():
+        link = folder / "inputs" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
+    step = folder / "step.json"
+    document = {
+        "protocol": 1,
+        "step": f"{MODEL}+random0/image/onnx-fp32:{stage}",
+        "stage": stage,
+        "modules": list(modules),
+        "params": dict(params),
+        "inputs": {name: f"inputs/{name}" for name in inputs},
+        "threads": 2,
+        "seed": 0,
+    }
+    step.write_text(json.dumps(document), encoding="utf-8")
+    return step
+
+
+def run_stage(
+    folder: Path,
+    stage: str,
+    modules: Sequence[str],
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+) -> Done:
+    """Runs a stage as `python -m exporters step.json` would, in a forked process.
+
+    Raises:
+        StageError: What the stage wrote to error.json.
+    """
+    write_step(folder, stage, modules, params, inputs)
+    process = _CONTEXT.Process(target=_child, args=(str(folder),))
+    process.start()
+    process.join()
+    error = folder / "error.json"
+    if error.is_file():
+        raise StageError(**json.loads(error.read_text(encoding="utf-8")))
+    assert process.exitcode == 0, (folder / "log").read_text(encoding="utf-8")
+    return Done(folder, json.loads((folder / "result.json").read_text(encoding="utf-8")))
+
+
+def _child(folder: str) -> None:
+    os.chdir(folder)
+    log = os.open("log", os.O_WRONLY | os.O_CREAT)
+    out = os.open("progress", os.O_WRONLY | os.O_CREAT)
+    os.dup2(out, 1)
+    os.dup2(log, 2)
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+    from exporters.__main__ import main
+
+    os._exit(main(["step.json"]))

@@ -1,0 +1,121 @@
+"""`python -m exporters step.json`: what the runner can rely on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.protocol import StageError, Step, read_step, write_json
+from tests.exporters.stages import ROOT, write_step
+
+STAGE = """
+import os, sys
+from pathlib import Path
+from exporters.protocol import Result, StageError, report_progress
+
+def run(step):
+    print("a library's chatter")
+    os.write(1, b"native chatter\\n")
+    report_progress(0.5, "half")
+    match step.param("do"):
+        case "work":
+            (step.out / "a.txt").write_text(step.input("x/y.txt").read_text())
+            return Result(outputs=["a.txt"], metrics={"n": 1})
+        case "forget":
+            return Result(outputs=["a.txt"])
+        case "refuse":
+            raise StageError("what", "why", "next", exit_code=2)
+        case "break":
+            raise KeyError("oops")
+        case "starve":
+            raise MemoryError
+        case "starve torch":
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        case "confuse":
+            return {"outputs": []}
+"""
+
+
+def _run(folder: Path, do: str) -> tuple[int, list[Any], dict[str, Any]]:
+    (folder / "given.txt").write_text("hello")
+    (folder / "toy_stage.py").write_text(STAGE)
+    step = write_step(
+        folder / "s", "toy", ["toy_stage"], {"do": do}, {"x/y.txt": folder / "given.txt"}
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "exporters", "step.json"],
+        cwd=step.parent,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{folder}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    written = {
+        name: json.loads((step.parent / name).read_text())
+        for name in ("result.json", "error.json")
+        if (step.parent / name).is_file()
+    }
+    assert len(written) == 1
+    return done.returncode, lines, next(iter(written.values()))
+
+
+def test_a_stage_that_works(tmp_path: Path) -> None:
+    status, progress, result = _run(tmp_path, "work")
+    assert status == 0
+    assert progress == [{"progress": 0.5, "message": "half"}]
+    assert (tmp_path / "s/out/a.txt").read_text() == "hello"
+    assert result == {
+        "outputs": ["a.txt"],
+        "metrics": {"n": 1},
+        "modules": ["exporters", "exporters.protocol"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("do", "status", "what"),
+    [
+        ("refuse", 2, "what"),
+        ("break", 5, "The stage stopped with KeyError"),
+        ("starve", 9, "The stage ran out of memory"),
+        ("starve torch", 9, "The stage ran out of memory"),
+        ("forget", 5, "named outputs that it did not write: a.txt"),
+        ("confuse", 5, "toy_stage.run returned dict"),
+        ("nothing", 5, "toy_stage.run returned NoneType"),
+    ],
+)
+def test_a_stage_that_fails(do: str, status: int, what: str, tmp_path: Path) -> None:
+    found, _, error = _run(tmp_path, do)
+    assert found == error["exit_code"] == status
+    assert error["what"].endswith(what)
+    assert all(error[part] for part in ("what", "why", "next"))
+
+
+def test_another_protocol_is_refused(tmp_path: Path) -> None:
+    path = write_step(tmp_path / "s", "toy", ["toy"], {}, {})
+    document = {**json.loads(path.read_text()), "protocol": 2}
+    path.write_text(json.dumps(document))
+    with pytest.raises(StageError, match="speaks protocol 2, not 1"):
+        read_step(path)
+
+
+def test_what_was_not_given_is_named(tmp_path: Path) -> None:
+    step = read_step(write_step(tmp_path / "s", "toy", ["toy"], {"a": 1}, {}))
+    assert isinstance(step, Step)
+    for asked, words in ((step.input, "its input b"), (step.param, "its parameter b")):
+        with pytest.raises(StageError, match=f"was not given {words}"):
+            asked("b")
+    with pytest.raises(StageError, match="names no module of a family"):
+        step.provider()
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1, "a": [2]})
+    assert (tmp_path / "a.json").read_text().index('"a"') < 10
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"b": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [2], "b": 1}

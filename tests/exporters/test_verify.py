@@ -1,0 +1,143 @@
+"""The check is itself checked: every fault that is put into a model must be found."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from exporters.protocol import StageError
+from tests.exporters.stages import PATCHES, Done, shrink
+
+Array = NDArray[Any]
+
+
+def _files(done: Done, contract: str = "image") -> dict[str, Path]:
+    return {graph["file"]: done[graph["file"]] for graph in shrink(contract)["graphs"]}
+
+
+def _edit(
+    done: Done, folder: Path, graph: str, name: str, change: Callable[[Array], Array]
+) -> dict[str, Path]:
+    """The files of a conversion with one weight of one graph changed."""
+    model = onnx.load_model(done[graph])
+    (found,) = [tensor for tensor in model.graph.initializer if tensor.name.endswith(name)]
+    before = numpy_helper.to_array(found)
+    after = np.ascontiguousarray(change(before))
+    assert not np.array_equal(before, after)
+    found.CopyFrom(numpy_helper.from_array(after, found.name))
+    onnx.save_model(model, folder / graph)
+    return {**_files(done), graph: folder / graph}
+
+
+@pytest.mark.parametrize("contract", ["image", "treedect"])
+def test_graphs_match_upstream(
+    contract: str, converted: Callable[..., Done], verify: Callable[..., Done]
+) -> None:
+    done = verify(_files(converted(contract), contract), contract)
+    summary = done.metrics["summary"]
+    assert len(summary["worst"]) == 5
+    assert all(check["relative"] <= 1e-5 for check in summary["worst"].values())
+    assert summary["masks_counted"] > summary["masks"] / 2
+    assert summary["lowest_iou"] >= 0.999
+
+
+def test_dynamic_batches_and_absent_masks_are_among_the_cases(
+    converted: Callable[..., Done], verify: Callable[..., Done]
+) -> None:
+    treedect = json.loads(
+        verify(_files(converted("treedect"), "treedect"), "treedect")[
+            "verification.json"
+        ].read_text()
+    )
+    cases = {check["case"] for check in treedect["tensors"]}
+    assert {"astronaut.jpg in a batch of 2", "noise"} <= cases
+    assert not any("mask" in case for case in cases)
+    image = verify(_files(converted()), "image").metrics["tensors"]
+    sizes = {check["case"].partition("/")[2] for check in image}
+    assert {"a mask", "two masks", "three sets, one mask", "three boxes"} <= sizes
+
+
+@pytest.mark.parametrize(
+    ("graph", "name", "change"),
+    [
+        ("encoder.onnx", "trunk.pos_embed", np.zeros_like),
+        ("encoder.onnx", "trunk.pos_embed_window", np.zeros_like),
+        ("encoder.onnx", "trunk.pos_embed", lambda table: table.swapaxes(2, 3)),
+        ("encoder.onnx", "blocks.3.attn.proj.bias", np.zeros_like),
+        ("encoder.onnx", "blocks.0.norm1.bias", np.zeros_like),
+        ("decoder.onnx", "pe_layer.positional_encoding_gaussian_matrix", lambda table: table[::-1]),
+        ("decoder.onnx", "layers.1.norm3.bias", np.zeros_like),
+        ("decoder.onnx", "mask_downscaling.6.bias", np.zeros_like),
+    ],
+)
+def test_one_wrong_weight_is_found(
+    graph: str,
+    name: str,
+    change: Callable[[Array], Array],
+    converted: Callable[..., Done],
+    verify: Callable[..., Done],
+    tmp_path: Path,
+) -> None:
+    files = _edit(converted(), tmp_path, graph, name, change)
+    with pytest.raises(StageError, match="comparisons with unpatched PyTorch failed") as failure:
+        verify(files, quick=True)
+    assert failure.value.exit_code == 6
+    assert graph.removesuffix(".onnx") in failure.value.why
+    assert "the bound is 1e-05" in failure.value.why
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    ["drop a block", "swap two blocks", "swap two decoder layers", "forget the padding point"],
+)
+def test_a_wrong_structure_is_found(
+    mutation: str,
+    export: Callable[..., Done],
+    convert: Callable[..., Done],
+    verify: Callable[..., Done],
+) -> None:
+    traced = export(provider="tests.exporters.mutants", mutation=mutation)
+    with pytest.raises(StageError, match="unpatched PyTorch") as failure:
+        verify(_files(convert(traced, simplifier="none")), quick=True)
+    assert failure.value.exit_code == 6
+
+
+def test_a_patch_that_changes_one_number_is_found(
+    export: Callable[..., Done],
+    convert: Callable[..., Done],
+    verify: Callable[..., Done],
+    tmp_path: Path,
+) -> None:
+    name = "patches/0002-position-table.patch"
+    text = PATCHES[name].read_text(encoding="utf-8")
+    assert text.count("a = -0.75") == 1
+    wrong = tmp_path / "wrong.patch"
+    wrong.write_text(text.replace("a = -0.75", "a = -0.74"), encoding="utf-8")
+    traced = export(patches={**PATCHES, name: wrong})
+    with pytest.raises(StageError, match="unpatched PyTorch") as failure:
+        verify(_files(convert(traced, simplifier="none")), quick=True)
+    assert failure.value.exit_code == 6
+
+
+def test_a_graph_that_does_not_load_is_refused(
+    converted: Callable[..., Done], verify: Callable[..., Done], tmp_path: Path
+) -> None:
+    broken = tmp_path / "encoder.onnx"
+    broken.write_bytes(converted()["encoder.onnx"].read_bytes()[:1000])
+    with pytest.raises(StageError, match=r"encoder\.onnx is not an ONNX model"):
+        verify({**_files(converted()), "encoder.onnx": broken})
+
+
+def test_a_graph_of_another_contract_is_refused(
+    converted: Callable[..., Done], verify: Callable[..., Done]
+) -> None:
+    with pytest.raises(StageError, match="is not the contract image's") as failure:
+        verify(_files(converted("treedect")))
+    assert failure.value.exit_code == 6
+    assert "batch" in failure.value.why
