@@ -58,12 +58,19 @@ def simplify_apart(tool: Simplifier, model: ModelProto, scratch: Path, step: str
         raise StageError(
             f"{tool} failed on {model.graph.name or 'a graph'} of {step}",
             f"its process {ending}; the step's log has its last words",
-            f"invoke build {step.rpartition(':')[0] or 'TARGET'} --simplifier {tool.other}",
+            "give the same options and the other tool: "
+            f"invoke build '{_target_of(step)}' --simplifier {tool.other}",
         )
     simplified = onnx.load_model(target, load_external_data=False)
     source.unlink()
     target.unlink()
     return simplified
+
+
+def _target_of(step: str) -> str:
+    """The targets that a step like `MODEL+random0/image@opset20/convert` is for, as a glob."""
+    model, contract, *_ = (*step.split("/"), "*", "*")
+    return f"{model.partition('+')[0]}/{contract.partition('@')[0]}/*"
 
 
 def main(arguments: list[str]) -> int:

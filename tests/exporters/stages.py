@@ -97,7 +97,7 @@ def write_step(
     step = folder / "step.json"
     document = {
         "protocol": 1,
-        "step": f"{MODEL}+random0/image/onnx-fp32:{stage}",
+        "step": f"{MODEL}+random0/image/{stage}",
         "stage": stage,
         "modules": list(modules),
         "params": dict(params),

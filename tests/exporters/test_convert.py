@@ -88,7 +88,7 @@ def test_a_crash_names_the_other_tool(
     root = str(Path(graphs.__file__).parents[1])
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
     with pytest.raises(StageError, match=f"{tool} failed on encoder") as failure:
-        simplify_apart(Simplifier(tool), _tiny_model(), tmp_path, "a/image/onnx-fp32:convert")
+        simplify_apart(Simplifier(tool), _tiny_model(), tmp_path, "a+random0/image@opset20/convert")
     assert failure.value.exit_code == 5
     assert "signal 11" in failure.value.why
-    assert failure.value.next == f"invoke build a/image/onnx-fp32 --simplifier {other}"
+    assert failure.value.next.endswith(f": invoke build 'a/image/*' --simplifier {other}")

@@ -1,17 +1,21 @@
 """The check is itself checked: every fault that is put into a model must be found."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporters.protocol import StageError
+from exporters.sam2.image.verify import check
+from exporters.verify import Reference
 from tests.exporters.stages import PATCHES, Done, shrink
 
 Array = NDArray[Any]
@@ -42,7 +46,7 @@ def test_graphs_match_upstream(
     done = verify(_files(converted(contract), contract), contract)
     summary = done.metrics["summary"]
     assert len(summary["worst"]) == 5
-    assert all(check["relative"] <= 1e-5 for check in summary["worst"].values())
+    assert all(worst["relative"] <= 1e-5 for worst in summary["worst"].values())
     assert summary["masks_counted"] > summary["masks"] / 2
     assert summary["lowest_iou"] >= 0.999
 
@@ -55,11 +59,11 @@ def test_dynamic_batches_and_absent_masks_are_among_the_cases(
             "verification.json"
         ].read_text()
     )
-    cases = {check["case"] for check in treedect["tensors"]}
+    cases = {tensor["case"] for tensor in treedect["tensors"]}
     assert {"astronaut.jpg in a batch of 2", "noise"} <= cases
     assert not any("mask" in case for case in cases)
     image = verify(_files(converted()), "image").metrics["tensors"]
-    sizes = {check["case"].partition("/")[2] for check in image}
+    sizes = {tensor["case"].partition("/")[2] for tensor in image}
     assert {"a mask", "two masks", "three sets, one mask", "three boxes"} <= sizes
 
 
@@ -123,6 +127,53 @@ def test_a_patch_that_changes_one_number_is_found(
     with pytest.raises(StageError, match="unpatched PyTorch") as failure:
         verify(_files(convert(traced, simplifier="none")), quick=True)
     assert failure.value.exit_code == 6
+
+
+@pytest.mark.parametrize("graph", ["encoder", "decoder"])
+def test_one_percent_of_any_tensor_is_found(
+    graph: str, converted: Callable[..., Done], reference: Done
+) -> None:
+    """Every eighth tensor of a graph in turn; one case is enough to notice."""
+    golden = shrink("image")
+    cases = Reference(reference["cases.json"], reference["tensors.safetensors"])
+    wanted = ("a box and points", "three sets, padded", "two masks")
+    coffee = next(p for p in cases.document["pictures"] if p["name"] == "coffee.jpg")
+    prompts = [p for p in coffee["prompts"] if p["name"] in wanted]
+    cases.document = {"pictures": [{**coffee, "prompts": prompts}]}
+    models = {name: onnx.load_model(converted()[f"{name}.onnx"]) for name in ("encoder", "decoder")}
+    sessions = {name: _session(model) for name, model in models.items()}
+
+    def run(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        session = sessions[name]
+        feeds = {value.name: inputs[value.name] for value in session.get_inputs()}
+        names = [value.name for value in session.get_outputs()]
+        return dict(zip(names, session.run(None, feeds), strict=True))
+
+    assert all(found.ok for found in check(run, golden, cases))
+    weights = [
+        tensor
+        for tensor in models[graph].graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+        and math.prod(tensor.dims) >= 16
+        and not tensor.name.endswith("k_proj.bias")  # softmax does not see a shift of all scores
+    ]
+    for tensor in weights[::8]:
+        before = onnx.TensorProto()
+        before.CopyFrom(tensor)
+        wrong = numpy_helper.to_array(tensor) * np.float32(1.01)
+        tensor.CopyFrom(numpy_helper.from_array(wrong, tensor.name))
+        sessions[graph] = _session(models[graph])
+        assert not all(found.ok for found in check(run, golden, cases)), tensor.name
+        tensor.CopyFrom(before)
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def test_a_graph_that_does_not_load_is_refused(

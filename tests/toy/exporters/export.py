@@ -1,7 +1,8 @@
 """Toy graphs: the weights, in the case that was asked for."""
 
-from exporters.protocol import Result, Step
 from exporters.toy.behaviour import behave
+
+from exporters.protocol import Result, Step
 
 
 def run(step: Step) -> Result:

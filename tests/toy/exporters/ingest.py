@@ -1,7 +1,8 @@
 """Toy weights: the seed, in words."""
 
-from exporters.protocol import Result, Step
 from exporters.toy.behaviour import behave
+
+from exporters.protocol import Result, Step
 
 
 def run(step: Step) -> Result:

@@ -1,7 +1,8 @@
 """Toy reference: what the export should say."""
 
-from exporters.protocol import Result, Step
 from exporters.toy.behaviour import behave
+
+from exporters.protocol import Result, Step
 
 
 def run(step: Step) -> Result:

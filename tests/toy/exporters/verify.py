@@ -2,8 +2,9 @@
 
 import json
 
-from exporters.protocol import NOT_VERIFIED, Result, StageError, Step
 from exporters.toy.behaviour import behave
+
+from exporters.protocol import NOT_VERIFIED, Result, StageError, Step
 
 
 def run(step: Step) -> Result:
