@@ -14,9 +14,17 @@ from exporters.sam2.model import load_model
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
     """Encoder and decoder, with examples: one picture; one prompt set of five points.
 
-    Reads `config`, `overrides` and `options.mask_prompt`.
+    Reads `config`, `overrides`, `options.mask_prompt`, and from `graphs` whether the encoder takes
+    one picture or a batch.
     """
     sam: Any = load_model(params["config"], params["overrides"], weights)
+    (batch,) = (
+        value["dims"][0]
+        for graph in params["graphs"]
+        for value in graph["inputs"]
+        if value["name"] == "image"
+    )
+    sam.image_encoder.trunk.single_picture = batch == 1
     mask_prompt = bool(params["options"]["mask_prompt"])
     size = int(sam.image_size)
     side = size // int(sam.backbone_stride)
