@@ -92,11 +92,11 @@ def inspect(kiln: "Kiln", target: str, json: bool = False) -> None:
 
 
 @command(help={"out": "where the HTML page goes (default: TARGET's folder name .html)"})
-def report(kiln: "Kiln", target: str, out: str = "") -> None:
+def report(kiln: "Kiln", target: str, out: str = "", json: bool = False) -> None:
     """Write the HTML report of a built target."""
     from modelkiln.commands.report import write_target_report
 
-    write_target_report(kiln, target, out)
+    write_target_report(kiln, target, out, as_json=json)
 
 
 @command()
@@ -107,7 +107,7 @@ def reproduce(kiln: "Kiln", target: str, json: bool = False) -> None:
     reproduce_target(kiln, target, as_json=json)
 
 
-@command()
+@command(anywhere=True)
 def doctor(kiln: "Kiln", json: bool = False) -> None:
     """Say what this machine can and cannot build, and how to mend it."""
     from modelkiln.commands.doctor import examine
@@ -131,27 +131,27 @@ def weights_check(
 
 
 @command(help={"out": "folder for the pictures and the report"})
-def quickstart(kiln: "Kiln", out: str = "") -> None:
+def quickstart(kiln: "Kiln", out: str = "", json: bool = False) -> None:
     """Build SAM 2.1 tiny, segment a photograph, and show the result."""
     from modelkiln.commands.quickstart import run_quickstart
 
-    run_quickstart(kiln, out)
+    run_quickstart(kiln, out, as_json=json)
 
 
 @command("test", help={"only": "lint, host, exporters, full-size; several with commas"})
-def run_tests(kiln: "Kiln", only: str = "") -> None:
+def run_tests(kiln: "Kiln", only: str = "", json: bool = False) -> None:
     """Run the linters and all tests, the full-size tiny model included."""
     from modelkiln.commands.test import run_tests as run_parts
 
-    run_parts(kiln, only)
+    run_parts(kiln, only, as_json=json)
 
 
 @command()
-def lint(kiln: "Kiln") -> None:
+def lint(kiln: "Kiln", json: bool = False) -> None:
     """Run ruff and mypy."""
     from modelkiln.commands.test import run_tests as run_parts
 
-    run_parts(kiln, "lint")
+    run_parts(kiln, "lint", as_json=json)
 
 
 @command("verify", help={"repair": "set damaged files aside, so that the next build makes them"})
@@ -178,12 +178,17 @@ def env_list(kiln: "Kiln", json: bool = False) -> None:
     list_installed(kiln, as_json=json)
 
 
-@command("prune")
-def env_prune(kiln: "Kiln", dry_run: bool = False, json: bool = False) -> None:
+@command("prune", help={"all": "remove those of this checkout as well"})
+def env_prune(
+    kiln: "Kiln",
+    all: bool = False,  # noqa: A002
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
     """Remove the environments that no lock of this checkout asks for."""
     from modelkiln.commands.env import prune_installed
 
-    prune_installed(kiln, dry_run=dry_run, as_json=json)
+    prune_installed(kiln, everything=all, dry_run=dry_run, as_json=json)
 
 
 @command("export", help={"rounds": "measurements of each side; the median counts"})

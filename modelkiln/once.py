@@ -7,7 +7,7 @@ from typing import Any
 
 from modelkiln import console
 from modelkiln.environments import ensure
-from modelkiln.errors import UsageError
+from modelkiln.errors import UsageError, VerificationFailure
 from modelkiln.hashing import sha256_file
 from modelkiln.kiln import Kiln
 from modelkiln.publish import MANIFEST, target_folder
@@ -40,14 +40,24 @@ def find_manifest(kiln: Kiln, target: Target) -> dict[str, Any]:
     return manifest
 
 
-def check_files(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> list[str]:
-    """The published files that are not what the manifest says, read in full."""
+def check_files(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:
+    """Compare the published files with the manifest, read in full.
+
+    Raises:
+        VerificationFailure: one differs.
+    """
     folder = target_folder(kiln, target)
-    return [
+    changed = [
         name
         for name, pin in sorted(manifest["files"].items())
         if not (folder / name).is_file() or sha256_file(folder / name) != pin["sha256"]
     ]
+    if changed:
+        raise VerificationFailure(
+            f"{target.name}: files differ from the manifest: {', '.join(changed)}.",
+            "They were edited or damaged after they had been published.",
+            f"invoke build {target.name} restores them.",
+        )
 
 
 @contextmanager

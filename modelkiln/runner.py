@@ -98,21 +98,19 @@ class LocalRunner:
         timer = threading.Timer(job.timeout_s, end_overdue)
         timer.daemon = True
         timer.start()
+        reader = threading.Thread(target=_follow, args=(process, on_progress), daemon=True)
+        reader.start()
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                _read_progress(line, on_progress)
             _, wait_status, usage = os.wait4(process.pid, 0)
             status = process.returncode = os.waitstatus_to_exitcode(wait_status)
         finally:
             timer.cancel()
-            if process.stdout is not None:
-                process.stdout.close()
             with self._lock:
                 self._running.discard(process)
-            # What a stage may have left in the background ends with it.
+            # What a stage may have left in the background ends with it; it could hold the pipe.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+            reader.join(GRACE_S)
         if self._stopping:
             raise Interrupted(f"{job.name}: stopped.")
         if overdue.is_set():
@@ -154,6 +152,13 @@ def _signal(process: subprocess.Popen[bytes], kill: bool) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
+
+
+def _follow(process: subprocess.Popen[bytes], on_progress: OnProgress) -> None:
+    assert process.stdout is not None
+    with process.stdout as lines:
+        for line in lines:
+            _read_progress(line, on_progress)
 
 
 def _read_progress(line: bytes, on_progress: OnProgress) -> None:

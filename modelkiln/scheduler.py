@@ -5,15 +5,22 @@ equal bytes leaves the steps behind it as hits. A failed step takes those behind
 """
 
 import queue
+import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from types import FrameType
+from typing import TypeAlias
 
 from modelkiln.errors import Interrupted, KilnError, StageFailure
 from modelkiln.keys import Resolved, Status
 from modelkiln.plan import Plan, Step
 from modelkiln.records import Record
+
+# What ends: a step with its result; or None, a signal that asks to stop.
+_News: TypeAlias = "queue.SimpleQueue[tuple[Step, Record | KilnError] | None]"
 
 
 class Event(StrEnum):
@@ -77,7 +84,7 @@ def run_plan(
     run = Run(records={}, errors={}, skipped={})
     waiting = dict(plan.steps)
     running: dict[str, Step] = {}
-    finished: queue.SimpleQueue[tuple[Step, Record | KilnError]] = queue.SimpleQueue()
+    finished: _News = queue.SimpleQueue()
 
     def work(resolved: Resolved) -> None:
         try:
@@ -123,24 +130,47 @@ def run_plan(
             on_event(step, Event.STARTED, "")
             threading.Thread(target=work, args=(resolved,), daemon=True).start()
 
-    try:
+    with _interrupts(finished):
         while waiting or running:
             start_ready()
-            if running:
-                settle(*_take(finished))
-    except KeyboardInterrupt:
-        _wind_down(stop, running, finished)
-        raise Interrupted(
-            "Stopped.",
-            "You interrupted the build; what was finished is kept.",
-            "Run the same command again to go on from there.",
-        ) from None
+            if not running:
+                continue
+            news = _take(finished)
+            if news is None:
+                _wind_down(stop, running, finished)
+                raise Interrupted(
+                    "Stopped.",
+                    "You interrupted the build; what was finished is kept.",
+                    "Run the same command again to go on from there.",
+                )
+            settle(*news)
     return run
 
 
-def _take(
-    finished: "queue.SimpleQueue[tuple[Step, Record | KilnError]]",
-) -> tuple[Step, Record | KilnError]:
+@contextmanager
+def _interrupts(finished: _News) -> Iterator[None]:
+    """Signals become news in the queue: an exception could come between any two lines, and lose a
+    step that has just been started or has just ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def tell(_: int, __: FrameType | None) -> None:
+        finished.put(None)
+
+    before = {
+        one: signal.signal(one, tell)
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(one) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _take(finished: _News) -> tuple[Step, Record | KilnError] | None:
     while True:
         try:
             return finished.get(timeout=0.5)
@@ -148,21 +178,14 @@ def _take(
             continue
 
 
-def _wind_down(
-    stop: Callable[[bool], None],
-    running: dict[str, Step],
-    finished: "queue.SimpleQueue[tuple[Step, Record | KilnError]]",
-) -> None:
-    kill = False
-    while True:
-        try:
-            stop(kill)
-            while running:
-                step, _ = _take(finished)
-                running.pop(step.id, None)
-            return
-        except KeyboardInterrupt:
-            kill = True
+def _wind_down(stop: Callable[[bool], None], running: dict[str, Step], finished: _News) -> None:
+    stop(False)
+    while running:
+        news = _take(finished)
+        if news is None:
+            stop(True)
+        else:
+            running.pop(news[0].id, None)
 
 
 def _unexpected(step: Step, error: BaseException) -> KilnError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelkiln import console
 from modelkiln.environments import ensure, find, in_use
-from modelkiln.errors import StageFailure
+from modelkiln.errors import EnvironmentFailure, KilnError, PinError, StageFailure
 from modelkiln.hashing import sha256_file
 from modelkiln.keys import Resolved, Status, resolve_step
 from modelkiln.kiln import Kiln
@@ -29,7 +29,7 @@ class Session:
         self._kiln = kiln
         self._runner = runner
         self._python: dict[str, Path] = {}
-        self._checkpoints: dict[str, Path] = {}
+        self._checkpoints: dict[str, Path | KilnError] = {}
         self._stopped = threading.Event()
         self.seconds: dict[str, float] = {}
 
@@ -40,7 +40,7 @@ class Session:
         for one in work:
             for source in one.step.inputs.values():
                 if isinstance(source, PinnedFile) and source.sha256 not in self._checkpoints:
-                    self._checkpoints[source.sha256] = self._get_checkpoint(source)
+                    self._checkpoints[source.sha256] = self._try_checkpoint(source)
         for name in dict.fromkeys(one.step.environment for one in work):
             self._python[name] = self._get_environment(name)
 
@@ -48,6 +48,15 @@ class Session:
         need = sum(one.step.disk for one in work)
         if work:
             require_disk(self._kiln.artifacts, need, "the build")
+
+    def _try_checkpoint(self, pin: PinnedFile) -> Path | KilnError:
+        """With --keep-going, a checkpoint that cannot be had fails its own step and no other."""
+        try:
+            return self._get_checkpoint(pin)
+        except (EnvironmentFailure, PinError) as error:
+            if self._kiln.options.keep_going:
+                return error
+            raise
 
     def _get_checkpoint(self, pin: PinnedFile) -> Path:
         if pin.path is not None:
@@ -105,7 +114,9 @@ class Session:
             if event is Event.STARTED:
                 board.start(step.id)
             elif event is Event.DONE:
-                board.end(step.id, f"done   {step.id}  {self.seconds[step.id]:.1f} s")
+                seconds = self.seconds.get(step.id)
+                said = "made by another builder" if seconds is None else f"{seconds:.1f} s"
+                board.end(step.id, f"done   {step.id}  {said}")
             elif event is Event.FAILED:
                 board.end(step.id, f"FAILED {step.id}")
             elif event is Event.SKIPPED:
@@ -139,7 +150,7 @@ class Session:
             record = self._kiln.lookup(resolved.key)
             if record is None:
                 record = self._run_step(resolved, board)
-        self.seconds[step.id] = time.monotonic() - began
+                self.seconds[step.id] = time.monotonic() - began
         return record
 
     def _run_step(self, resolved: Resolved, board: console.Board) -> Record:
@@ -190,7 +201,10 @@ class Session:
             case SourceFile(path=path):
                 return _unchanged(path, resolved.document["inputs"][name])
             case PinnedFile(sha256=sha256):
-                return _unchanged(self._checkpoints[sha256], sha256)
+                found = self._checkpoints[sha256]
+                if isinstance(found, KilnError):
+                    raise found
+                return _unchanged(found, sha256)
 
     def _sources(self, resolved: Resolved) -> dict[str, Path]:
         files = self._kiln.sources.closure(resolved.step.modules)

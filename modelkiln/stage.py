@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.errors import (
+    EnvironmentFailure,
     KilnError,
     OutOfSpace,
     PinError,
@@ -28,7 +29,14 @@ from modelkiln.units import human_bytes
 ALMOST_FULL = 1_000_000
 ERRORS: Mapping[int, type[KilnError]] = {
     one.exit_code: one
-    for one in (UsageError, PinError, StageFailure, VerificationFailure, OutOfSpace)
+    for one in (
+        UsageError,
+        PinError,
+        EnvironmentFailure,
+        StageFailure,
+        VerificationFailure,
+        OutOfSpace,
+    )
 }
 
 

@@ -357,12 +357,16 @@ class Store:
             return audit(self, progress, repair)
 
     def gc(
-        self, keep: Collection[str], *, keep_days: float = 0.0, dry_run: bool = False
+        self,
+        keep: Collection[str] | Callable[[], Collection[str]],
+        *,
+        keep_days: float = 0.0,
+        dry_run: bool = False,
     ) -> "GcReport":
         """Remove the records that are not wanted, and every file that no record names.
 
         Args:
-            keep: Keys that are wanted.
+            keep: Keys that are wanted, or what gives them once no builder is left.
             keep_days: Records published within this many days are kept too.
             dry_run: Only say what would go.
 
@@ -373,7 +377,8 @@ class Store:
 
         what = f"The store {self.root} is in use, so nothing is removed."
         with locks.exclude(self._lock, what):
-            return collect(self, frozenset(keep), keep_days, dry_run)
+            keys = frozenset(keep() if callable(keep) else keep)
+            return collect(self, keys, keep_days, dry_run)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -9,10 +10,10 @@ from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
 from modelkiln import console, unchanged
-from modelkiln.errors import Interrupted, KilnError, OutOfSpace
+from modelkiln.errors import Interrupted, KilnError, OutOfSpace, UsageError
 
 if TYPE_CHECKING:
-    from modelkiln.kiln import Options
+    from modelkiln.kiln import Kiln, Options
 
 HELP = {
     "targets": "targets and globs, separated by commas: MODEL/CONTRACT/FORMAT",
@@ -43,6 +44,8 @@ FLAGS: dict[str, Any] = {
     "simplifier": "",
     "set": [],
     "keep_scratch": False,
+    "dry_run": False,
+    "json": False,
 }
 
 
@@ -52,6 +55,7 @@ def command(
     iterable: Sequence[str] = (),
     help: dict[str, str] | None = None,  # noqa: A002
     remembered: bool = False,
+    anywhere: bool = False,
 ) -> Callable[[Callable[..., None]], "Task[Any]"]:
     """A task whose body takes a Kiln first; the shared flags are added to its own arguments.
 
@@ -60,20 +64,24 @@ def command(
         iterable: Own arguments that may be repeated.
         help: What the own arguments mean, where HELP does not say it.
         remembered: Whether its answer may be taken from the last time, see `unchanged`.
+        anywhere: Whether it also runs where modelkiln is not supported.
     """
 
     def decorate(body: Callable[..., None]) -> "Task[Any]":
         own = list(inspect.signature(body).parameters.values())[1:]
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        shared = [inspect.Parameter(n, keyword, default=v) for n, v in FLAGS.items()]
+        names = {one.name for one in own}
+        shared = [
+            inspect.Parameter(n, keyword, default=v) for n, v in FLAGS.items() if n not in names
+        ]
         context = inspect.Parameter("context", keyword)
 
         def run(_: Any, *given: Any, **values: Any) -> None:
-            _run(body, own, given, values, remembered)
+            _run(body, own, given, values, remembered=remembered, anywhere=anywhere)
 
         run.__signature__ = inspect.Signature([context, *own, *shared])  # type: ignore[attr-defined]
         run.__doc__, run.__name__ = body.__doc__, body.__name__
-        names = {one.name for one in (*own, *shared)}
+        names |= FLAGS.keys()
         texts = {n: text for n, text in {**HELP, **(help or {})}.items() if n in names}
         made: Task[Any] = task(
             name=name or body.__name__.rstrip("_").replace("_", "-"),
@@ -105,7 +113,7 @@ def options_of(values: dict[str, Any]) -> "Options":
         jobs=values["jobs"],
         keep_going=values["keep_going"],
         offline=values["offline"],
-        mirrors=tuple(values["mirror"] or ()),
+        mirrors=tuple(values["mirror"] or os.environ.get("MODELKILN_MIRROR", "").split()),
         keep_scratch=values["keep_scratch"],
         parameters=parameters,
     )
@@ -116,7 +124,9 @@ def _run(
     own: Sequence[inspect.Parameter],
     given: tuple[Any, ...],
     values: dict[str, Any],
+    *,
     remembered: bool,
+    anywhere: bool,
 ) -> None:
     values = {**{one.name: value for one, value in zip(own, given, strict=False)}, **values}
     question = unchanged.ask(body.__name__, values) if remembered else ""
@@ -128,9 +138,14 @@ def _run(
         from modelkiln.kiln import Kiln
         from modelkiln.machine import check_platform
 
-        check_platform()
-        shared = {name: values.pop(name) for name in FLAGS}
-        body(Kiln(options_of(shared), question=question), **values)
+        if not anywhere:
+            check_platform()
+        kiln = Kiln(options_of(values), question=question)
+        taken = {one.name: values[one.name] for one in own}
+        if values["dry_run"] and "dry_run" not in taken:
+            _rehearse(kiln, body.__name__, taken)
+        else:
+            body(kiln, **taken)
     except KilnError as error:
         _exit(error)
     except KeyboardInterrupt:
@@ -138,9 +153,31 @@ def _run(
     except MemoryError:
         _exit(OutOfSpace("Memory ran out.", "Other programs take it.", "Try --jobs 1."))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            next_ = "invoke store.gc and invoke env.prune free some."
+            _exit(OutOfSpace(f"The disk is full: {error}.", "There is no room left.", next_))
+        if not error.filename:
             raise
-        _exit(OutOfSpace(f"The disk is full: {error}.", "", "invoke store.gc frees some space."))
+        _exit(
+            UsageError(
+                f"{error.filename} cannot be used: {error.strerror}.",
+                "The path is wrong, or it may not be read or written.",
+                "Correct the path or its owner and mode.",
+            )
+        )
+
+
+def _rehearse(kiln: "Kiln", task_name: str, values: dict[str, Any]) -> None:
+    """Say what a task without a plan of its own would do, after a look at its targets."""
+    named = values.get("targets") or values.get("target")
+    targets = [one.name for one in kiln.targets(named)] if named else []
+    given = {name: value for name, value in values.items() if value and name != "targets"}
+    if targets:
+        given["targets"] = targets
+    if values.get("json"):
+        console.say_json({"task": task_name, "would_use": given})
+    else:
+        console.say(f"would run {task_name} with {given or 'its defaults'}; nothing was done")
 
 
 def _exit(error: KilnError) -> NoReturn:

@@ -1,4 +1,4 @@
-"""For all tests: Ctrl-C counts, also where they were started in the background, which ignores it."""
+"""For all tests: Ctrl-C counts, even where they were started in the background."""
 
 import signal
 

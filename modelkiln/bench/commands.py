@@ -104,13 +104,8 @@ def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
 @contextmanager
 def _workspace(kiln: Kiln) -> Iterator[Path]:
     # On the disk of the artifacts: /tmp may be memory, and a bench measures memory.
-    import tempfile
-
-    from modelkiln.scratch import remove_tree
-
-    kiln.artifacts.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=kiln.artifacts))
+    folder = kiln.store.scratch("bench")
     try:
         yield folder
     finally:
-        remove_tree(folder)
+        kiln.store.discard(folder)

@@ -92,8 +92,12 @@ def _checkpoint_obstacle(kiln: Kiln, model: str) -> str:
     from modelkiln.weights import find_cached, host_reachable
 
     checkpoint = kiln.catalog.models[model].checkpoint
-    if find_cached(checkpoint, kiln.cache) is not None or kiln.options.mirrors:
+    if find_cached(checkpoint, kiln.cache) is not None:
         return ""
+    for mirror in kiln.options.mirrors:
+        place = Path(mirror)
+        if "://" in mirror or place.is_file() or (place / checkpoint.file).is_file():
+            return ""
     if kiln.options.offline:
         return f"{checkpoint.file} is not in the cache, and --offline forbids to fetch it"
     if host_reachable(checkpoint.url):
@@ -119,13 +123,14 @@ def _build(
         return
     built = build(kiln, targets, until=until, prepared=prepared)
     kiln.save_caches()
-    if until:
-        says = f"built {', '.join(one.name for one in targets)} until {until}; nothing is published"
-    elif as_json:
+    if as_json:
         says = console.json_text({**describe(built), "left_out": left_out or {}})
+    elif until and not built.failed:
+        says = f"built {', '.join(one.name for one in targets)} until {until}; nothing is published"
     else:
         says = "\n".join(line for done in built.published for line in _tell(done, built))
-    console.say(says)
+    if says:
+        console.say(says)
     raise_failures(built)
     if kiln.question and built.published and not left_out and not built.changed:
         unchanged.remember(kiln.question, says, _rests_on(kiln, built))

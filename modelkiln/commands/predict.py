@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln import console
-from modelkiln.errors import UsageError, VerificationFailure
+from modelkiln.errors import UsageError
 from modelkiln.kiln import Kiln
 from modelkiln.once import check_files, find_manifest, one_target, run_once
 from modelkiln.publish import target_folder
@@ -34,6 +34,12 @@ def predict_picture(
     if overlay.suffix.lower() != ".png":
         raise UsageError(
             f"--out {out} is no PNG.", "The overlay is written as PNG.", f"--out {overlay.stem}.png"
+        )
+    if overlay.is_dir() or (overlay.parent.exists() and not overlay.parent.is_dir()):
+        raise UsageError(
+            f"--out {out} cannot be written.",
+            "A folder has this name, or a file stands where its folder should be.",
+            "Name another file.",
         )
     metrics = predict(
         kiln,
@@ -69,13 +75,7 @@ def predict(
 ) -> dict[str, Any]:
     """Segment a picture with the files in out/; returns the stage's figures."""
     manifest = find_manifest(kiln, target)
-    changed = check_files(kiln, target, manifest)
-    if changed:
-        raise VerificationFailure(
-            f"{target.name}: files differ from the manifest: {', '.join(changed)}.",
-            "They were edited or damaged after they had been published.",
-            f"invoke build {target.name} restores them.",
-        )
+    check_files(kiln, target, manifest)
     if not picture.is_file():
         raise UsageError(
             f"There is no picture {picture}.", "The path is wrong.", "Name a JPEG, PNG or WebP."

@@ -27,7 +27,7 @@ PROMPTS: Mapping[str, tuple[list[list[float]], list[list[float]]]] = {
 STATE = ".quickstart.json"
 
 
-def run_quickstart(kiln: Kiln, out: str = "") -> None:
+def run_quickstart(kiln: Kiln, out: str = "", *, as_json: bool = False) -> None:
     """Build and verify SAM 2.1 tiny, segment a photograph with a point and with a box, and write
     the overlays and a report.
 
@@ -55,6 +55,17 @@ def run_quickstart(kiln: Kiln, out: str = "") -> None:
         _show(kiln, folder, state, built.seconds)
     if target.weights.suffix:
         console.note("random weights: the masks mean nothing; they show that the pipeline works")
+    if as_json:
+        places = {name: str(folder / f"{name}.png") for name in PROMPTS}
+        console.say_json(
+            {
+                "target": target.name,
+                "graphs": str(built.published[0].folder),
+                "overlays": places,
+                "report": str(folder / "report.html"),
+            }
+        )
+        return
     console.say(f"graphs    {built.published[0].folder}")
     for name in PROMPTS:
         console.say(f"overlay   {folder / f'{name}.png'}")

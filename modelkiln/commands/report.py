@@ -7,6 +7,7 @@ from typing import Any
 
 from modelkiln import console
 from modelkiln.atomic import write_file
+from modelkiln.errors import UsageError
 from modelkiln.kiln import Kiln
 from modelkiln.once import find_manifest, one_target
 from modelkiln.publish import REPORT, target_folder
@@ -14,7 +15,7 @@ from modelkiln.report import Failure, Picture, Report, render_report
 from modelkiln.target import RandomWeights, Target
 
 
-def write_target_report(kiln: Kiln, text: str, out: str = "") -> None:
+def write_target_report(kiln: Kiln, text: str, out: str = "", *, as_json: bool = False) -> None:
     """Write the page of a built target.
 
     Raises:
@@ -23,8 +24,17 @@ def write_target_report(kiln: Kiln, text: str, out: str = "") -> None:
     target = one_target(kiln, text)
     path = Path(out) if out else Path(f"{target.name.replace('/', '-')}.html")
     page = render_report(make_report(kiln, target))
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"--out {out} cannot be written.",
+            f"There is no folder {path.parent}.",
+            "Make the folder, or name another one.",
+        )
     write_file(path, page.encode())
-    console.say(f"report  {path}")
+    if as_json:
+        console.say_json({"report": str(path)})
+    else:
+        console.say(f"report  {path}")
 
 
 def make_report(

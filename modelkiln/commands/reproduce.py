@@ -1,7 +1,6 @@
 """`invoke reproduce`: two builds under different conditions, byte by byte."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +48,7 @@ def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
         NotReproducible: a file differs; both builds are kept and named.
     """
     target = one_target(kiln, text)
-    kiln.artifacts.mkdir(parents=True, exist_ok=True)
-    root = Path(tempfile.mkdtemp(prefix="reproduce-", dir=kiln.artifacts))
-    keep = False
+    root = kiln.store.scratch("reproduce")
     try:
         builds = {}
         for number, conditions in enumerate(CONDITIONS, start=1):
@@ -79,17 +76,19 @@ def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
                 ],
             )
         if different:
-            keep = True
+            kept = kiln.artifacts / "reproduce" / target.name
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            root.rename(kept)
             raise NotReproducible(
                 f"{target.name} is not reproducible: {', '.join(different)} differ.",
                 "A stage depends on something that its key does not name.",
-                f"Compare the builds in {root}.",
+                f"Compare the builds in {kept}.",
             )
         if not as_json:
             console.say(f"{target.name}: the same bytes in {' and '.join(builds)}")
     finally:
-        if not keep:
-            shutil.rmtree(root, ignore_errors=True)
+        kiln.store.discard(root)
 
 
 def _build(kiln: Kiln, text: str, folder: Path, conditions: Conditions) -> dict[str, str]:

@@ -54,7 +54,7 @@ def collect_garbage(
     Raises:
         StoreError: a build uses the store.
     """
-    report = kiln.store.gc(set(wanted_keys(kiln)), keep_days=days, dry_run=dry_run)
+    report = kiln.store.gc(lambda: set(wanted_keys(kiln)), keep_days=days, dry_run=dry_run)
     if as_json:
         console.say_json(
             {

@@ -23,7 +23,7 @@ HOST_SOURCES = (
 EXPORT_SOURCES = ("exporters", "bench", "web")
 
 
-def run_tests(kiln: Kiln, only: str = "") -> None:
+def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
     """Run the parts of the test suite, all or those named, and say which failed.
 
     Raises:
@@ -45,12 +45,14 @@ def run_tests(kiln: Kiln, only: str = "") -> None:
             "Leave --only out for all.",
         )
     tools = _tools(kiln, "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable))
-    failed = []
+    failed: list[str] = []
     for name in names:
         for command in parts[name]():
             console.note(f"+ {name}: {' '.join(command[1:])}")
-            if _run(command, tools) != 0:
+            if _run(command, tools, quiet=as_json) != 0:
                 failed.append(name)
+    if as_json:
+        console.say_json({name: name not in failed for name in names})
     if failed:
         raise StageFailure(
             f"Tests failed: {', '.join(dict.fromkeys(failed))}.",
@@ -104,10 +106,13 @@ def _tools(kiln: Kiln, name: str, lock: Path, python: Path) -> Path:
         )
 
 
-def _run(command: list[str], tools: Path) -> int:
+def _run(command: list[str], tools: Path, *, quiet: bool) -> int:
     settings = {
         **os.environ,
         "PYTHONPATH": str(tools),
         "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    return subprocess.run(command, cwd=REPOSITORY, env=settings, check=False).returncode
+    # Standard output is the result's where JSON was asked for.
+    output = sys.stderr if quiet else None
+    done = subprocess.run(command, cwd=REPOSITORY, env=settings, stdout=output, check=False)
+    return done.returncode

@@ -8,9 +8,10 @@ from modelkiln import console
 from modelkiln.atomic import write_file
 from modelkiln.build import build
 from modelkiln.commands.report import make_failed_report, make_report
-from modelkiln.errors import KilnError, UsageError
+from modelkiln.errors import Interrupted, KilnError, UsageError
 from modelkiln.kiln import Kiln
 from modelkiln.report import Report, render_reports
+from modelkiln.target import RandomWeights
 
 
 def check_weights(kiln: Kiln, models: str, out: str, *, as_json: bool = False) -> None:
@@ -22,23 +23,25 @@ def check_weights(kiln: Kiln, models: str, out: str, *, as_json: bool = False) -
         UsageError: the weights asked for are random.
         KilnError: the first failure, after the page has been written.
     """
-    if kiln.options.weights.startswith("random"):
+    targets = kiln.targets([f"{one}/*/*" for one in models.split(",")])
+    if any(isinstance(one.weights, RandomWeights) for one in targets):
         raise UsageError(
             "weights-check is for real weights.",
             "Gates on random weights are what every build runs.",
             "Leave --weights out, or name a file: --weights PATH",
         )
-    patterns = [f"{one}/*/*" for one in models.split(",")]
     reports: list[Report] = []
     errors: list[KilnError] = []
     kiln = Kiln(replace(kiln.options, keep_going=True), artifacts=kiln.artifacts)
-    for target in kiln.targets(patterns):
+    for target in targets:
         console.note(f"checking {target.name}")
         try:
             built = build(kiln, [target])
             if built.failed:
                 raise built.failed[0].error
             reports.append(make_report(kiln, target, seconds=built.seconds))
+        except Interrupted:
+            raise
         except KilnError as error:
             errors.append(error)
             console.note(f"FAILED {target.name}: {error.what}")

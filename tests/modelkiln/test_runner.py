@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from modelkiln.errors import (
+    EnvironmentFailure,
     Interrupted,
     KilnError,
     OutOfSpace,
+    PinError,
     StageFailure,
     UsageError,
     VerificationFailure,
@@ -125,7 +127,14 @@ def test_progress_arrives_and_other_prints_do_not_disturb(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(2, UsageError), (5, StageFailure), (6, VerificationFailure), (9, OutOfSpace)],
+    [
+        (2, UsageError),
+        (3, PinError),
+        (4, EnvironmentFailure),
+        (5, StageFailure),
+        (6, VerificationFailure),
+        (9, OutOfSpace),
+    ],
 )
 def test_an_error_keeps_its_three_parts_and_its_code(
     tmp_path: Path, code: int, kind: type[KilnError]
@@ -208,7 +217,8 @@ def test_stop_kills_a_stage_that_ignores_term(tmp_path: Path) -> None:
 def test_what_a_stage_leaves_in_the_background_ends_with_it(tmp_path: Path) -> None:
     body = (
         "import subprocess\n"
-        "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL)\n"
+        "from exporters import protocol\n"
+        "child = subprocess.Popen(['sleep', '60'], stdout=protocol._progress_stream)\n"
         "(step.out / 'out.txt').write_text(str(child.pid))\n"
     )
     outcome = run(tmp_path, job(tmp_path, body))

@@ -191,3 +191,27 @@ def test_ctrl_c_twice_kills() -> None:
     with pytest.raises(Interrupted):
         kitchen.run(step("a"))
     assert kitchen.kills == [False, True]
+
+
+@pytest.mark.parametrize("when", [Event.STARTED, Event.DONE, Event.HIT])
+def test_ctrl_c_between_any_two_lines_ends_the_run(when: Event) -> None:
+    kitchen = Kitchen(done=("h",))
+    kitchen.seconds = 0.3
+    plan = Plan(steps={one: step(one) for one in ("h", "a", "b", "c")}, targets=())
+
+    def interrupt(_: Step, event: Event, __: str) -> None:
+        if event is when:
+            signal.raise_signal(signal.SIGINT)
+
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        run_plan(
+            plan,
+            resolve=kitchen.resolve,
+            execute=kitchen.execute,
+            stop=kitchen.stop,
+            slots=Slots(cpus=1, memory=10, jobs=1),
+            on_event=interrupt,
+        )
+    assert time.monotonic() - began < 5
+    assert not kitchen.running
