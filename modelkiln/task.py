@@ -19,7 +19,7 @@ HELP = {
     "targets": "targets and globs, separated by commas: MODEL/CONTRACT/FORMAT",
     "target": "one target: MODEL/CONTRACT/FORMAT",
     "weights": "official (default), random[:SEED], or the path of a checkpoint of your own",
-    "trust": "open a pickle of your own, which runs its code; safetensors need no trust",
+    "trust": "open a pickle of your own, which may run its code; safetensors need no trust",
     "runner": "auto (default), docker or local",
     "jobs": "steps at once (default: as many as CPUs and memory take)",
     "keep_going": "go on with what does not depend on a failed step",

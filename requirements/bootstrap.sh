@@ -86,7 +86,7 @@ fi
 discard() {
     trap - INT TERM HUP EXIT
     say "stopped; the unfinished .venv was removed" >&2
-    rm -rf .venv
+    rm -rf .venv ${wheels:+"$wheels.$$"}
     exit "$1"
 }
 trap 'discard 130' INT
@@ -100,15 +100,29 @@ echo unfinished >"$stamp"
 # These would lead pip out of .venv.
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIREMENT
 "$python" -m venv .venv
-say "installing $(grep -c '==' "$lock") packages from $lock, each checked against its hash"
-if ! .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check \
-    --progress-bar off --no-deps --require-hashes --only-binary :all: --requirement "$lock"; then
-    printf '%s\n  why:  %s\n  next: %s\n' \
-        "The host environment could not be installed." \
-        "pip failed; its own words are above. Most often it is the network." \
-        "Check the network (HTTPS_PROXY, PIP_CERT), then run make again." >&2
-    exit 4
+
+# The wheels lie in the cache that clones share, in a folder that has its name only when it is whole.
+cache=${MODELKILN_CACHE:-${XDG_CACHE_HOME:-${HOME:-$root}/.cache}/modelkiln}
+wheels=$cache/wheels/$(sha256sum <"$lock" | cut -c1-16)
+pip() {
+    if ! .venv/bin/python -m pip "$@" --no-input --disable-pip-version-check --progress-bar off \
+        -qq --no-deps --require-hashes --only-binary :all: --requirement "$lock"; then
+        printf '%s\n  why:  %s\n  next: %s\n' \
+            "The host environment could not be installed." \
+            "pip failed; its own words are above. Most often it is the network." \
+            "Check the network (HTTPS_PROXY, PIP_CERT), then run make again." >&2
+        exit 4
+    fi
+}
+if [ ! -d "$wheels" ]; then
+    say "downloading $(grep -c '==' "$lock") packages of $lock to $cache, for all clones"
+    rm -rf "$wheels.$$"
+    mkdir -p "$wheels.$$"
+    pip download --dest "$wheels.$$"
+    mv -T "$wheels.$$" "$wheels" 2>/dev/null || rm -rf "$wheels.$$"
 fi
+say "installing $(grep -c '==' "$lock") packages, each checked against its hash"
+pip install --no-index --find-links "$wheels"
 echo "$wanted" >"$stamp.new"
 mv "$stamp.new" "$stamp"
 say ".venv is ready ($(($(date +%s) - started)) s)"

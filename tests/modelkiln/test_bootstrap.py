@@ -65,6 +65,11 @@ class Clone:
 
     @property
     def pip_runs(self) -> list[str]:
+        """What pip was asked to install, run by run."""
+        return [one for one in self.pip_log if " install " in one]
+
+    @property
+    def pip_log(self) -> list[str]:
         """What pip was asked, run by run."""
         log = self.root / "pip.log"
         return log.read_text().splitlines() if log.exists() else []
@@ -102,7 +107,8 @@ def test_first_run_says_what_it_does_and_the_second_nothing(clone: Clone) -> Non
     said = done.stdout.splitlines()
     assert all(line.startswith("modelkiln: ") for line in said)
     assert "making .venv with Python 3.11.2" in said[0]
-    assert "installing 8 packages from requirements/host.txt" in said[1]
+    assert "downloading 8 packages of requirements/host.txt" in said[1]
+    assert "installing 8 packages" in said[2]
     assert ".venv is ready" in said[2]
     assert clone.ready
     assert "--require-hashes" in clone.pip_runs[0]
@@ -110,6 +116,25 @@ def test_first_run_says_what_it_does_and_the_second_nothing(clone: Clone) -> Non
     again = clone.run()
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert len(clone.pip_runs) == 1
+
+
+def test_another_clone_downloads_nothing(clone: Clone, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    assert clone.run(MODELKILN_CACHE=cache).returncode == 0
+    assert [" download " in one for one in clone.pip_log] == [True, False]
+    assert "--no-index" in clone.pip_log[1]
+    other = Clone(root=tmp_path / "other")
+    shutil.copytree(clone.root, other.root, ignore=shutil.ignore_patterns(".venv", "pip.log"))
+    assert other.run(MODELKILN_CACHE=cache).returncode == 0
+    assert [" download " in one for one in other.pip_log] == [False]
+
+
+def test_an_unfinished_download_is_not_used(clone: Clone, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert clone.run(MODELKILN_CACHE=str(cache), FAKE_PIP="1").returncode == 4
+    assert list((cache / "wheels").iterdir()) == []
+    assert clone.run(MODELKILN_CACHE=str(cache)).returncode == 0
+    assert len(list((cache / "wheels").iterdir())) == 1
 
 
 def test_changed_lock_makes_it_anew(clone: Clone) -> None:
@@ -217,7 +242,7 @@ def test_interrupted_bootstrap_is_never_taken_for_whole(
     )
     pause = threading.Event()
     for _ in range(500):
-        if clone.pip_runs:
+        if clone.pip_log:
             break
         pause.wait(0.01)
     os.killpg(process.pid, number)
