@@ -109,7 +109,7 @@ def test_first_run_says_what_it_does_and_the_second_nothing(clone: Clone) -> Non
     assert "making .venv with Python 3.11.2" in said[0]
     assert "downloading 8 packages of requirements/host.txt" in said[1]
     assert "installing 8 packages" in said[2]
-    assert ".venv is ready" in said[2]
+    assert ".venv is ready" in said[3]
     assert clone.ready
     assert "--require-hashes" in clone.pip_runs[0]
     assert "--no-deps" in clone.pip_runs[0]
