@@ -77,13 +77,8 @@ def hold(
         StoreError: The file cannot be made or locked.
     """
     descriptor = _acquire(path, fcntl.LOCK_EX, on_wait, cancelled, wait)
-    try:
-        write_holder(descriptor)
+    with _held(descriptor):
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -123,6 +118,12 @@ def exclude(path: Path, what: str) -> Iterator[None]:
         StoreError: The file cannot be made or locked.
     """
     descriptor = _acquire(path, fcntl.LOCK_EX, None, None, False, what)
+    with _held(descriptor):
+        yield
+
+
+@contextlib.contextmanager
+def _held(descriptor: int) -> Iterator[None]:
     try:
         write_holder(descriptor)
         yield
