@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln import console
-from modelkiln.environments import ensure
 from modelkiln.errors import UsageError, VerificationFailure
 from modelkiln.hashing import sha256_file
 from modelkiln.kiln import Kiln
+from modelkiln.provision import get_python
 from modelkiln.publish import MANIFEST, target_folder
 from modelkiln.runner import LocalRunner
 from modelkiln.stage import Job, Outcome
@@ -72,7 +72,6 @@ def run_once(
     timeout_s: int = 3600,
 ) -> Iterator[Outcome]:
     """Run a stage in a scratch folder that is gone after the `with` block."""
-    python = _python(kiln, environment)
     job = Job(
         name=name,
         stage=modules[0].rpartition(".")[2],
@@ -80,7 +79,7 @@ def run_once(
         params=params,
         inputs=inputs,
         sources=kiln.sources.closure(modules),
-        python=python,
+        python=get_python(kiln, environment),
         threads=kiln.catalog.threads,
         seed=kiln.catalog.seed,
         timeout_s=timeout_s,
@@ -104,26 +103,6 @@ def run_once(
             console.note(f"kept   {scratch}")
         else:
             kiln.store.discard(scratch)
-
-
-def _python(kiln: Kiln, environment: str) -> Path:
-    with console.open_board() as board:
-        job = f"environment {environment}"
-        started = False
-
-        def on_progress(share: float | None, text: str) -> None:
-            nonlocal started
-            if not started:
-                board.start(job)
-                started = True
-            board.update(job, share, text)
-
-        return ensure(
-            kiln.environment(environment),
-            cache=kiln.cache,
-            offline=kiln.options.offline,
-            on_progress=on_progress,
-        )
 
 
 def one_target(kiln: Kiln, text: str) -> Target:

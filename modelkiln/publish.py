@@ -59,18 +59,18 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
     texts[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     written: list[str] = []
     restored: list[str] = []
-    known = (folder / MANIFEST).is_file()
-    previous = _read_digests(folder) if known else {}
-    for name in [*sorted(files), *sorted(set(texts) - {MANIFEST}), MANIFEST]:
-        text = texts.get(name)
-        sha256 = files[name].sha256 if text is None else sha256_bytes(text)
+    digests = {name: blob.sha256 for name, blob in described.items()}
+    digests[MANIFEST] = sha256_bytes(texts[MANIFEST])
+    previous = _read_digests(folder)
+    # The manifest comes last: it vouches for the others.
+    for name, sha256 in digests.items():
         path = folder / name
         if _digest(kiln, path) == sha256:
             continue
-        if text is None:
-            kiln.store.materialize(files[name], path)
+        if name in texts:
+            write_file(path, texts[name], 0o444)
         else:
-            write_file(path, text, 0o444)
+            kiln.store.materialize(files[name], path)
         written.append(name)
         if previous.get(name) == sha256:
             restored.append(name)

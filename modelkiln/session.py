@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from modelkiln import console
-from modelkiln.environments import ensure, find, in_use
+from modelkiln.environments import in_use
 from modelkiln.errors import EnvironmentFailure, KilnError, PinError, StageFailure
 from modelkiln.hashing import sha256_file
 from modelkiln.keys import Resolved, Status, resolve_step
 from modelkiln.kiln import Kiln
 from modelkiln.machine import cpu_count, memory_available, require_disk
 from modelkiln.plan import PinnedFile, Plan, SourceFile, Step, StepOutput
+from modelkiln.provision import get_python, show_progress
 from modelkiln.records import Blob, Record
 from modelkiln.runner import Runner
 from modelkiln.scheduler import Event, Run, Slots, run_plan
@@ -42,7 +43,7 @@ class Session:
                 if isinstance(source, PinnedFile) and source.sha256 not in self._checkpoints:
                     self._checkpoints[source.sha256] = self._try_checkpoint(source)
         for name in dict.fromkeys(one.step.environment for one in work):
-            self._python[name] = self._get_environment(name)
+            self._python[name] = get_python(self._kiln, name)
 
     def _require_disk(self, work: Sequence[Resolved]) -> None:
         need = sum(one.step.disk for one in work)
@@ -65,35 +66,14 @@ class Session:
 
         model = self._kiln.catalog.models[pin.model]
         options = self._kiln.options
-        with console.open_board() as board:
-            name = f"checkpoint {model.checkpoint.file}"
-            board.start(name)
-            path = fetch(
+        with show_progress(f"checkpoint {model.checkpoint.file}") as on_progress:
+            return fetch(
                 model.checkpoint,
                 cache=self._kiln.cache,
                 mirrors=options.mirrors,
                 offline=options.offline,
-                on_progress=lambda share, text: board.update(name, share, text),
+                on_progress=on_progress,
             )
-            board.end(name, f"ready  {name}")
-        return path
-
-    def _get_environment(self, name: str) -> Path:
-        wanted = self._kiln.environment(name)
-        cache = self._kiln.cache
-        if (python := find(wanted, cache)) is not None:
-            return python
-        with console.open_board() as board:
-            job = f"environment {name}"
-            board.start(job, "installing from its lock; this happens once")
-            python = ensure(
-                wanted,
-                cache=cache,
-                offline=self._kiln.options.offline,
-                on_progress=lambda share, text: board.update(job, share, text),
-            )
-            board.end(job, f"ready  {job}")
-        return python
 
     def run(self, plan: Plan, board: console.Board) -> Run:
         """Run the plan's steps, on environments that nobody removes meanwhile."""

@@ -10,10 +10,10 @@ from modelkiln.bench import samexporter
 from modelkiln.bench.export import Contender
 from modelkiln.bench.process import Command
 from modelkiln.build import build
-from modelkiln.environments import ensure
 from modelkiln.errors import StageFailure
 from modelkiln.kiln import Kiln, Options
 from modelkiln.paths import REPOSITORY
+from modelkiln.provision import get_python, show_progress
 from modelkiln.publish import find_resolved
 from modelkiln.weights import find_cached
 
@@ -72,20 +72,14 @@ def get_tools(kiln: Kiln) -> tuple[Path, Path]:
     Raises:
         EnvironmentFailure, PinError, OutOfSpace: They cannot be installed.
     """
-    offline = kiln.options.offline
-    with console.open_board() as board:
-        board.start("environment export")
-
-        def on_progress(share: float | None, text: str) -> None:
-            board.update("environment export", share, text)
-
-        python = ensure(
-            kiln.environment("export"), cache=kiln.cache, offline=offline, on_progress=on_progress
-        )
+    python = get_python(kiln, "export")
+    with show_progress(samexporter.NAME) as on_progress:
         tools = samexporter.install(
-            python=python, cache=kiln.cache, offline=offline, on_progress=on_progress
+            python=python,
+            cache=kiln.cache,
+            offline=kiln.options.offline,
+            on_progress=on_progress,
         )
-        board.end("environment export", "ready  environment export, samexporter")
     return python, tools
 
 

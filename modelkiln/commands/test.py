@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelkiln import console
-from modelkiln.environments import ensure, ensure_tools
 from modelkiln.errors import StageFailure, UsageError
 from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY
+from modelkiln.provision import get_python, get_tools
 
 HOST_SOURCES = (
     "modelkiln",
@@ -44,7 +44,7 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
             f"The parts are {', '.join(parts)}.",
             "Leave --only out for all.",
         )
-    tools = _tools(kiln, "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable))
+    tools = get_tools(kiln, "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable))
     failed: list[str] = []
     for name in names:
         for command in parts[name]():
@@ -68,9 +68,9 @@ def _pytest(marked: str) -> list[str]:
 
 
 def _exporters_pytest(kiln: Kiln) -> list[str]:
-    python = _export_python(kiln)
+    python = get_python(kiln, "export")
     lock = REPOSITORY / "tests" / "exporters" / "requirements.txt"
-    tools = _tools(kiln, "pytest", lock, python)
+    tools = get_tools(kiln, "pytest", lock, python)
     rooms = ["tests/exporters", "tests/bench"]
     return ["env", f"PYTHONPATH={tools}", str(python), "-m", "pytest", *rooms]
 
@@ -80,30 +80,8 @@ def _lint(kiln: Kiln) -> list[list[str]]:
     return [
         [sys.executable, "-m", "ruff", "check", "."],
         [*mypy, *HOST_SOURCES],
-        [*mypy, "--python-executable", str(_export_python(kiln)), *EXPORT_SOURCES],
+        [*mypy, "--python-executable", str(get_python(kiln, "export")), *EXPORT_SOURCES],
     ]
-
-
-def _export_python(kiln: Kiln) -> Path:
-    with console.open_board() as board:
-        return ensure(
-            kiln.environment("export"),
-            cache=kiln.cache,
-            offline=kiln.options.offline,
-            on_progress=lambda share, text: board.update("environment export", share, text),
-        )
-
-
-def _tools(kiln: Kiln, name: str, lock: Path, python: Path) -> Path:
-    with console.open_board() as board:
-        return ensure_tools(
-            name,
-            lock,
-            python=python,
-            cache=kiln.cache,
-            offline=kiln.options.offline,
-            on_progress=lambda share, text: board.update(f"tools {name}", share, text),
-        )
 
 
 def _run(command: list[str], tools: Path, *, quiet: bool) -> int:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from modelkiln import console
-from modelkiln.errors import KilnError, VerificationFailure
+from modelkiln.errors import KilnError, UsageError, VerificationFailure
 from modelkiln.kiln import Kiln
 from modelkiln.once import check_files, find_manifest, run_once
 from modelkiln.plan import StepOutput
@@ -58,8 +58,6 @@ def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
             continue
         record = resolved[source.step].record
         if record is None:
-            from modelkiln.errors import UsageError
-
             raise UsageError(
                 f"The reference of {target.name} is not in the store.",
                 "It was collected, or the sources have changed since the target was built.",
