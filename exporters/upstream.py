@@ -6,20 +6,36 @@ on a copy with the patch series applied, which it puts first on its path.
 
 import hashlib
 import importlib.util
-import os
+import io
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from exporters.protocol import STAGE_FAILED, StageError
 
+if TYPE_CHECKING:
+    from dulwich.patch import FilePatch, PatchHunk
+
 PIN_MISMATCH: Final = 3
 _SUFFIXES: Final = (".py", ".yaml")
-_TARGET: Final = re.compile(r"^(?:---|\+\+\+) (\S+)", re.MULTILINE)
+_NOTHING: Final = "/dev/null"
+_NAMED: Final = re.compile(rb"^(?:---|\+\+\+) (\S+)", re.MULTILINE)
+_SPECIAL: Final = re.compile(
+    rb"^(?:(?:rename|copy|(?:old|new) mode) |(?:new|deleted) file mode (?!100644$))", re.MULTILINE
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Edit:
+    """What a patch does to one file; `sides` are the names that it gives the file."""
+
+    path: str
+    sides: tuple[str, ...]
+    patch: "FilePatch"
 
 
 def package_digest(folder: Path) -> str:
@@ -108,20 +124,26 @@ def use_patched(
 
 
 def apply_series(package: Path, patches: Mapping[str, Path], scratch: Path) -> tuple[str, ...]:
-    """Copies a package into `scratch` and applies a patch series to the copy, without fuzz."""
+    """Copies a package into `scratch` and applies a patch series to the copy.
+
+    A patch applies where its hunks say, every line of context as it is, or not at all.
+    """
     scratch = scratch.resolve()
     scratch.mkdir(parents=True)
     copy = scratch / package.name
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     names = _read_series(patches)
     for name in names:
-        text = patches[name].read_bytes()
-        targets = _patch_targets(name, text, package.name)
-        before = {target: _digest(scratch / target) for target in targets}
-        _git_apply(name, patches[name].resolve(), scratch)
-        unchanged = [target for target in targets if _digest(scratch / target) == before[target]]
-        if unchanged:
-            raise _bad_patch(name, f"git apply left {', '.join(unchanged)} as it was")
+        edits = _parse_patch(name, patches[name].read_bytes(), package.name)
+        # A file is written only when the whole patch is known to apply.
+        changed: dict[str, bytes | None] = {}
+        for edit in edits:
+            before = changed[edit.path] if edit.path in changed else _content(scratch / edit.path)
+            changed[edit.path] = _apply(name, edit, before)
+        for path, content in changed.items():
+            if content == _content(scratch / path):
+                raise _bad_patch(name, f"it leaves {path} as it was")
+            _write(scratch / path, content)
     return names
 
 
@@ -139,62 +161,93 @@ def _read_series(patches: Mapping[str, Path]) -> tuple[str, ...]:
     return names
 
 
-def _patch_targets(name: str, text: bytes, package: str) -> tuple[str, ...]:
-    """The files that a patch changes, as paths below the package's parent."""
+def _parse_patch(name: str, text: bytes, package: str) -> list[_Edit]:
+    """The edits of a patch; refused where any of its lines would be passed over."""
+    from dulwich.patch import parse_unified_diff
+
     if b"\r" in text:
         raise _bad_patch(name, "it has carriage returns; patches end their lines with LF alone")
-    body = text.decode("utf-8")
-    if re.search(r"^(?:rename|copy) |^(?:new file |old |new )?mode 1[26]0000", body, re.MULTILINE):
-        raise _bad_patch(name, "it renames files or makes links; only plain edits are allowed")
-    targets: set[str] = set()
-    for path in _TARGET.findall(body):
-        if path == "/dev/null":
-            continue
-        side, _, target = path.partition("/")
-        if side not in ("a", "b") or ".." in target.split("/") or "\\" in target:
-            raise _bad_patch(name, f"it names {path}, which does not lie below a/ or b/")
-        if target.split("/")[0] != package:
-            raise _bad_patch(name, f"it names {path}, which is outside the package {package}")
-        targets.add(target)
-    if not targets:
-        raise _bad_patch(name, "it changes no file")
-    return tuple(sorted(targets))
-
-
-def _git_apply(name: str, patch: Path, folder: Path) -> None:
-    # Inside someone's repository `git apply` would take the paths as relative to its root and
-    # skip them without a word: git may not look above the folder, nor read settings.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    environment |= {
-        "GIT_CEILING_DIRECTORIES": str(folder.parent),
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_NOSYSTEM": "1",
-    }
-    command = ["git", "-c", "core.autocrlf=false", "apply", "-p1", "--whitespace=nowarn"]
     try:
-        done = subprocess.run(
-            [*command, str(patch)],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise StageError(
-            "The patches cannot be applied",
-            "there is no git on the path",
-            "apt-get install git",
-            exit_code=4,
-        ) from None
-    if done.returncode:
-        reason = " ".join(done.stderr.split()) or "git apply said nothing"
-        raise _bad_patch(name, reason)
+        found = parse_unified_diff(text)
+    except ValueError as error:
+        raise _bad_patch(name, f"it is malformed: {error}") from None
+    if _SPECIAL.search(text) or any(one.binary for one in found):
+        raise _bad_patch(name, "it renames files, changes modes or makes links")
+    edits = [_edit(name, one, package) for one in found]
+    named = {path.decode(errors="replace") for path in _NAMED.findall(text)} - {_NOTHING}
+    for path in sorted(named):
+        _inside(name, path, package)
+    if not edits or not named:
+        raise _bad_patch(name, "it changes no file")
+    body = text[text.index(b"diff --git ") :]
+    heads = sum(line.startswith(b"@@") for line in body.splitlines())
+    if named != {side for edit in edits for side in edit.sides} or heads != sum(
+        len(edit.patch.hunks) for edit in edits
+    ):
+        raise _bad_patch(name, "it is malformed: some of its lines belong to no file's changes")
+    return edits
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+def _edit(name: str, patch: "FilePatch", package: str) -> _Edit:
+    given = [side for side in (patch.old_path, patch.new_path) if side is not None]
+    sides = [side.decode(errors="replace") for side in given]
+    paths = {_inside(name, side, package) for side in sides}
+    if len(paths) != 1 or not patch.hunks:
+        raise _bad_patch(name, f"it does not say what changes in {' and '.join(sorted(paths))}")
+    end = 0
+    for hunk in patch.hunks:
+        marks = [line[:1] for line in hunk.lines]
+        old, new = (sum(mark in (b" ", side) for mark in marks) for side in (b"-", b"+"))
+        if (old, new) != (hunk.old_count, hunk.new_count) or hunk.old_start < end:
+            raise _bad_patch(name, f"it is malformed at line {hunk.old_start} of {min(paths)}")
+        end = hunk.old_start + hunk.old_count
+    return _Edit(path=min(paths), sides=tuple(sides), patch=patch)
+
+
+def _inside(name: str, path: str, package: str) -> str:
+    """The file that one side of a patch names, as a path below the package's parent."""
+    side, _, target = path.partition("/")
+    if side not in ("a", "b") or {"", ".", ".."} & set(target.split("/")) or "\\" in target:
+        raise _bad_patch(name, f"it names {path}, which does not lie below a/ or b/")
+    if target.split("/")[0] != package:
+        raise _bad_patch(name, f"it names {path}, which is outside the package {package}")
+    return target
+
+
+def _apply(name: str, edit: _Edit, before: bytes | None) -> bytes | None:
+    """What a file holds after an edit; None where there is no file."""
+    from dulwich.patch import apply_patch_hunks
+
+    creates, deletes = edit.patch.old_path is None, edit.patch.new_path is None
+    if creates != (before is None):
+        state = "is there already" if creates else "is missing"
+        raise _bad_patch(name, f"the patch does not apply: {edit.path} {state}")
+    old = io.BytesIO(before or b"").readlines()
+    exact = creates or all(_is_anchored(hunk, len(old)) for hunk in edit.patch.hunks)
+    lines = apply_patch_hunks(edit.patch, old) if exact else None
+    if lines is None:
+        raise _bad_patch(name, f"the patch does not apply: {edit.path} has other lines there")
+    if deletes and lines:
+        raise _bad_patch(name, f"the patch does not apply: {edit.path} has lines that it leaves")
+    return None if deletes else b"".join(lines)
+
+
+def _is_anchored(hunk: "PatchHunk", length: int) -> bool:
+    """Whether lines of context follow the last change, or, as git wants it, the file's end does."""
+    marks = [line[:1] for line in hunk.lines if line[:1] != b"\\"]
+    return marks[-1:] == [b" "] or hunk.old_start + max(hunk.old_count, 1) - 1 == length
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _write(path: Path, content: bytes | None) -> None:
+    # Anew, because the copy of a file that may not be written may not be written either.
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _bad_patch(name: str, why: str) -> StageError:

@@ -20,7 +20,7 @@ from modelkiln.machine import (
     memory_available,
     unshare_command,
 )
-from modelkiln.probes import probe_command, probe_docker, probe_gpu
+from modelkiln.probes import probe_command, probe_gpu
 from modelkiln.units import human_bytes
 
 _MEMORY_WANTED = 6_000_000_000
@@ -178,8 +178,8 @@ def check_programs(_: Surroundings) -> Iterator[Finding]:
     else:
         yield Finding(
             about="git",
-            severity=Severity.PROBLEM,
-            message=f"{git.detail}; patches are applied with it",
+            severity=Severity.NOTE,
+            message=f"{git.detail}; images then do not say which revision they were built from",
             remedy="apt-get install git",
         )
     from modelkiln.installer import find_uv
@@ -255,12 +255,24 @@ def check_runners(_: Surroundings) -> Iterator[Finding]:
             message="unshare is not allowed here: local steps keep the network",
             remedy="allow unprivileged user namespaces, or build in a container as root",
         )
-    docker = probe_docker()
-    severity = Severity.GOOD if docker.found else Severity.NOTE
-    yield Finding(about="docker", severity=severity, message=docker.detail)
+    yield check_engine()
     gpu = probe_gpu()
     severity = Severity.GOOD if gpu.found else Severity.NOTE
     yield Finding(about="gpu", severity=severity, message=gpu.detail)
+
+
+def check_engine() -> Finding:
+    """Whether steps can run in containers."""
+    from modelkiln.containers.engine import connect
+
+    try:
+        engine = connect()
+    except KilnError as error:
+        return Finding(
+            about="containers", severity=Severity.NOTE, message=error.what, remedy=error.next
+        )
+    engine.client.close()
+    return _good("containers", f"{engine} answers on {engine.socket}")
 
 
 def judge(findings: Sequence[Finding]) -> Iterator[Finding]:

@@ -14,6 +14,11 @@ from modelkiln.machine import base_python, require_disk
 from modelkiln.units import human_bytes
 
 _TOOLS_BYTES = 500_000_000
+# A program for the Python of an environment, which says what is installed there.
+LIST_VERSIONS = (
+    "import importlib.metadata as m, json;"
+    "print(json.dumps({d.name: d.version for d in m.distributions()}))"
+)
 
 
 def install_environment(
@@ -25,13 +30,13 @@ def install_environment(
         EnvironmentFailure, PinError, OutOfSpace: As `modelkiln.environments.ensure`.
     """
     locked = read_lock(wanted.lock)
-    settings = _settings(wanted.settings)
+    settings = read_settings(wanted.settings)
     purpose = f"the {wanted.name} environment"
     require_disk(place, settings.bytes + settings.bytes // 5, purpose)
     size = human_bytes(settings.bytes)
     on_progress(None, f"installing {purpose}: {len(locked)} packages, {size}")
     installer = _installer(place, offline, on_progress, settings)
-    with _making(place, wanted.name, wanted.identity(), installer.log) as made:
+    with making(place, wanted.name, wanted.identity(), installer.log) as made:
         python = made / "bin" / "python"
         installer.make_environment(made, base_python())
         installer.install([one for one in locked if one.name in settings.seed], python)
@@ -43,7 +48,8 @@ def install_environment(
                 f"Somebody edited {wanted.lock.parent}.",
                 "Run the same command again.",
             )
-        _compare({one.name: one.version for one in locked}, _versions(python), wanted.lock)
+        said = _call([str(python), "-I", "-c", LIST_VERSIONS], "The new environment is broken.")
+        compare_versions(parse_versions(said), wanted.lock)
         _test(wanted, python)
 
 
@@ -58,24 +64,33 @@ def install_tools(
     locked = read_lock(lock)
     require_disk(place, _TOOLS_BYTES, name)
     on_progress(None, f"installing {name}: {len(locked)} packages")
-    installer = _installer(place, offline, on_progress, _Settings())
-    with _making(place, name, tools_identity(lock), installer.log) as made:
+    installer = _installer(place, offline, on_progress, Settings())
+    with making(place, name, tools_identity(lock), installer.log) as made:
         installer.install(locked, python, target=made)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Settings:
+class Settings:
+    """What environment.toml says.
+
+    Attributes:
+        bytes: Size of the installation.
+        seed: Packages that are installed first: what those that come as source are built with.
+        variables: What these see while they are built.
+    """
+
     bytes: int = 0
     seed: frozenset[str] = frozenset()
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def _settings(path: Path) -> _Settings:
+def read_settings(path: Path) -> Settings:
+    """Read an environment.toml; EnvironmentFailure where it is none."""
     import tomllib
 
     try:
         read = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _Settings(
+        return Settings(
             bytes=int(read["bytes"]),
             seed=frozenset(map(str, read["seed"])),
             variables={str(name): str(value) for name, value in read["variables"].items()},
@@ -87,7 +102,7 @@ def _settings(path: Path) -> _Settings:
 
 
 def _installer(
-    place: Path, offline: bool, on_progress: OnProgress, settings: _Settings
+    place: Path, offline: bool, on_progress: OnProgress, settings: Settings
 ) -> Installer:
     log = place.with_suffix(".log")
     log.unlink(missing_ok=True)
@@ -102,7 +117,7 @@ def _installer(
 
 
 @contextlib.contextmanager
-def _making(place: Path, name: str, identity: Mapping[str, str], log: Path) -> Iterator[Path]:
+def making(place: Path, name: str, identity: Mapping[str, str], log: Path) -> Iterator[Path]:
     """Give an empty folder beside a place whose lock is held; when filled, rename it there."""
     import errno
     import json
@@ -146,18 +161,16 @@ def remove(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _versions(python: Path) -> dict[str, str]:
+def parse_versions(said: str) -> dict[str, str]:
+    """What the program `LIST_VERSIONS` said: versions by normalized name."""
     import json
 
-    program = (
-        "import importlib.metadata as m, json;"
-        "print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    )
-    read = json.loads(_call([str(python), "-I", "-c", program], "The new environment is broken."))
-    return {normalize(name): version for name, version in read.items()}
+    return {normalize(name): version for name, version in json.loads(said).items()}
 
 
-def _compare(locked: Mapping[str, str], installed: Mapping[str, str], lock: Path) -> None:
+def compare_versions(installed: Mapping[str, str], lock: Path) -> None:
+    """PinError where an environment does not hold the packages of a lock, and these alone."""
+    locked = {one.name: one.version for one in read_lock(lock)}
     differing = sorted(locked.items() ^ installed.items())
     if differing:
         names = ", ".join(f"{name} {version}" for name, version in differing)

@@ -1,13 +1,8 @@
-"""Looks for things outside of Python, for doctor: programs, a Docker engine, a GPU."""
+"""Looks for things outside of Python, for doctor: programs, a GPU."""
 
-import http.client
-import json
-import os
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,29 +16,6 @@ class Probe:
 
     found: bool
     detail: str
-
-
-def probe_docker() -> Probe:
-    """Whether a Docker engine answers on ``$DOCKER_HOST`` or the default socket."""
-    host = os.environ.get("DOCKER_HOST", "") or "unix:///var/run/docker.sock"
-    if not host.startswith("unix://"):
-        return Probe(found=False, detail=f"DOCKER_HOST={host} is not a Unix socket")
-    path = host.removeprefix("unix://")
-    if not Path(path).exists():
-        return Probe(found=False, detail=f"no engine listens on {path}")
-    connection = http.client.HTTPConnection("localhost")
-    with socket.socket(socket.AF_UNIX) as engine:
-        engine.settimeout(3)
-        try:
-            engine.connect(path)
-            connection.sock = engine
-            connection.request("GET", "/version")
-            version = json.loads(connection.getresponse().read())["Version"]
-        except PermissionError:
-            return Probe(found=False, detail=f"no permission to use {path}")
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-            return Probe(found=False, detail=f"no engine answers on {path}")
-    return Probe(found=True, detail=f"Docker engine {version}")
 
 
 def probe_gpu() -> Probe:

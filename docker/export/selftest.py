@@ -16,6 +16,7 @@ import torchvision
 
 IMPORTED = (
     "PIL.Image",
+    "dulwich.patch",
     "onnxsim",
     "onnxslim",
     "safetensors.numpy",

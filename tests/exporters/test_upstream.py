@@ -1,8 +1,10 @@
 """Upstream is the pinned wheel, and only a patch that applies exactly may change its copy."""
 
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,51 @@ diff --git a/pack/a.py b/pack/a.py
 """
 
 
+BINARY = """diff --git a/pack/a.py b/pack/a.py
+index 1e..2f 100644
+Binary files a/pack/a.py and b/pack/a.py differ
+"""
+SWAPPED = "@@ -3 +3 @@\n-three\n+THREE\n"
+MORE = """diff --git a/pack/data.yaml b/pack/data.yaml
+--- a/pack/data.yaml
++++ b/pack/data.yaml
+@@ -2 +2,2 @@
+ y: 2
++z: 3
+"""
+AGAIN = """diff --git a/pack/a.py b/pack/a.py
+--- a/pack/a.py
++++ b/pack/a.py
+@@ -2,2 +2,3 @@
+ TWO
++and a half
+ three
+"""
+FILES = """diff --git a/pack/sub/new.py b/pack/sub/new.py
+new file mode 100644
+--- /dev/null
++++ b/pack/sub/new.py
+@@ -0,0 +1,2 @@
++first
++last
+\\ No newline at end of file
+diff --git a/pack/data.yaml b/pack/data.yaml
+deleted file mode 100644
+--- a/pack/data.yaml
++++ /dev/null
+@@ -1,2 +0,0 @@
+-x: 1
+-y: 2
+"""
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A package of one module, as if installed."""
     folder = tmp_path / "site" / "pack"
     folder.mkdir(parents=True)
     (folder / "a.py").write_text("one\ntwo\nthree\n")
-    (folder / "data.yaml").write_text("x: 1\n")
+    (folder / "data.yaml").write_text("x: 1\ny: 2\n")
     return folder
 
 
@@ -51,21 +91,6 @@ def test_a_patch_changes_the_copy_alone(package: Path, tmp_path: Path) -> None:
     assert (package / "a.py").read_text() == "one\ntwo\nthree\n"
 
 
-def test_an_enclosing_repository_does_not_swallow_patches(package: Path, tmp_path: Path) -> None:
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    apply_series(package, _series(tmp_path, one=PATCH), tmp_path / "deep" / "scratch")
-    assert "TWO" in (tmp_path / "deep/scratch/pack/a.py").read_text()
-
-
-def test_settings_of_git_do_not_reach_in(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
-    monkeypatch.setenv("GIT_WORK_TREE", "/")
-    apply_series(package, _series(tmp_path, one=PATCH), tmp_path / "scratch")
-    assert "TWO" in (tmp_path / "scratch/pack/a.py").read_text()
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -74,7 +99,35 @@ def test_settings_of_git_do_not_reach_in(
         (PATCH.replace("a/pack/a.py", "/etc/passwd"), "does not lie below a/ or b/"),
         (PATCH.replace("pack/a.py", "other/a.py"), "outside the package pack"),
         (PATCH.replace("---\ndiff", "---\nnew file mode 120000\ndiff"), "makes links"),
+        (
+            PATCH.replace("---\ndiff", "---\nold mode 100644\nnew mode 100755\ndiff"),
+            "changes modes",
+        ),
         (PATCH.replace(" one", " uno"), "patch does not apply"),
+        (PATCH.replace("+TWO", "+two"), "leaves pack/a.py as it was"),
+        (PATCH.replace("-1,3", "-2,3"), "patch does not apply"),
+        (PATCH.replace("-1,3", "-1,4"), "malformed"),
+        (PATCH.replace(" three\n", "\n"), "malformed"),
+        (PATCH.replace(" three\n", " three\n-- \n2.40\n"), "malformed"),
+        (PATCH.replace("@@ -1,3 +1,3 @@", "@@ -1,3 @@"), "what changes in pack/a.py"),
+        (PATCH + "@@ -1,1 +1,1 @@\n-one\n+ONE\n", "malformed"),
+        (PATCH + "\n@@ -4,0 +4 @@\n+four\n", "malformed"),
+        (PATCH.replace(" three\n", " three\n\\ No newline at end of file\n"), "does not apply"),
+        (PATCH.replace("diff --git a/pack/a.py b/pack/a.py\n", ""), "changes no file"),
+        (PATCH + PATCH[PATCH.index("--- a/") :].replace("/a.py", "/b.py"), "malformed"),
+        (PATCH.replace("--- a/pack/a.py", "--- a/pack/b.py"), "pack/a.py and pack/b.py"),
+        (PATCH.replace("pack/a.py", "pack/b.py"), "pack/b.py is missing"),
+        (PATCH.replace("--- a/pack/a.py", "--- /dev/null"), "pack/a.py is there already"),
+        (PATCH.replace("@@ -1,3", SWAPPED + "@@ -1,3"), "malformed"),
+        (PATCH + "\n--- a/pack/b.py\n+++ b/pack/b.py\n", "malformed"),
+        (FILES.replace("-1,2 +0,0 @@\n-x", "-1,2 +1 @@\n x"), "it leaves"),
+        (PATCH.replace("-1,3 +1,3", "-1,2 +1,2").replace(" three\n", ""), "does not apply"),
+        (PATCH + "@@ -2,0 +3 @@\n+half\n", "malformed"),
+        (
+            AGAIN.replace("-2,2 +2,3", "-2,0 +3").replace(" TWO\n", "").replace(" three\n", ""),
+            "not apply",
+        ),
+        (BINARY, "makes links"),
         ("Nothing but words.\n", "changes no file"),
     ],
 )
@@ -83,6 +136,65 @@ def test_a_bad_patch_is_refused(text: str, words: str, package: Path, tmp_path: 
         apply_series(package, _series(tmp_path, one=text), tmp_path / "scratch")
     assert words in failure.value.why
     assert failure.value.exit_code == 5
+
+
+def test_a_patch_adds_and_removes_files(package: Path, tmp_path: Path) -> None:
+    (package / "a.py").chmod(0o444)
+    apply_series(package, _series(tmp_path, one=PATCH, two=FILES), tmp_path / "scratch")
+    copy = tmp_path / "scratch" / "pack"
+    assert (copy / "sub" / "new.py").read_bytes() == b"first\nlast"
+    assert sorted(path.name for path in copy.iterdir()) == ["a.py", "sub"]
+
+
+def test_a_patch_that_fails_in_one_file_changes_none(package: Path, tmp_path: Path) -> None:
+    bad = PATCH + MORE.replace(" y: 2", " y: 7")
+    with pytest.raises(StageError, match=r"one\.patch cannot be applied"):
+        apply_series(package, _series(tmp_path, one=bad), tmp_path / "scratch")
+    assert package_digest(tmp_path / "scratch" / "pack") == package_digest(package)
+
+
+def test_a_file_is_matched_byte_by_byte(package: Path, tmp_path: Path) -> None:
+    (package / "a.py").write_bytes(b"one\r\ntwo\r\nthree\r\n")
+    with pytest.raises(StageError, match=r"one\.patch cannot be applied"):
+        apply_series(package, _series(tmp_path, one=PATCH), tmp_path / "scratch")
+
+
+def _git_applied(package: Path, patches: Iterable[Path], folder: Path) -> Path:
+    copy = folder / package.name
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    for patch in patches:
+        command = ["git", "apply", "-p1", "--whitespace=nowarn", str(patch)]
+        # No repository above may take the paths for its own.
+        variables = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+        subprocess.run(command, cwd=folder, env=variables, check=True)
+    return copy
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="compares with git, which is not installed")
+def test_a_patch_gives_what_git_gives(package: Path, tmp_path: Path) -> None:
+    last = FILES.replace("-1,2", "-1,3").replace("-y: 2", "-y: 2\n-z: 3")
+    patches = _series(tmp_path, one=PATCH + MORE + AGAIN, two=last)
+    (tmp_path / "git").mkdir()
+    expected = _git_applied(package, [patches["one.patch"], patches["two.patch"]], tmp_path / "git")
+    apply_series(package, patches, tmp_path / "scratch")
+    assert _tree(tmp_path / "scratch" / "pack") == _tree(expected)
+    assert b"and a half" in (expected / "a.py").read_bytes()
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="compares with git, which is not installed")
+def test_our_patches_give_what_git_gives(tmp_path: Path) -> None:
+    package = upstream.installed_folder("sam2")
+    patches = {name.removeprefix("patches/"): path for name, path in PATCHES.items()}
+    names = apply_series(package, patches, tmp_path / "scratch")
+    (tmp_path / "git").mkdir()
+    expected = _git_applied(package, [patches[name] for name in names], tmp_path / "git")
+    assert _tree(tmp_path / "scratch" / "sam2") == _tree(expected)
+    assert _tree(expected) != _tree(package)
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_patch_that_is_there_already_is_refused(package: Path, tmp_path: Path) -> None:

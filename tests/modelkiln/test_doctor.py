@@ -49,7 +49,7 @@ def by_name(findings: Iterator[Finding]) -> dict[str, Finding]:
 def test_whole_diagnosis_changes_nothing(here: Surroundings, tmp_path: Path) -> None:
     findings = diagnose(here)
     named = by_name(iter(findings))
-    assert {"platform", "cache", "artifacts", "git", "uv", "docker", "gpu", "onnx-*"} <= set(named)
+    assert {"platform", "cache", "artifacts", "git", "uv", "containers", "gpu", "onnx-*"} <= set(named)
     assert list(tmp_path.iterdir()) == []
     for one in findings:
         if one.severity in (Severity.WARNING, Severity.PROBLEM) and one.about != "onnx-*":
@@ -91,13 +91,13 @@ def test_read_only_artifacts_are_a_warning(
     assert "cannot be written" in found.message
 
 
-def test_missing_git_is_a_problem(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_git_is_a_note(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     def probe(name: str, *_: str) -> Probe:
         return Probe(found=name not in ("git", "node"), detail=f"about {name}")
 
     monkeypatch.setattr(doctor, "probe_command", probe)
     found = by_name(check_programs(here))
-    assert found["git"].severity is Severity.PROBLEM
+    assert found["git"].severity is Severity.NOTE
     assert found["git"].remedy == "apt-get install git"
     assert found["node"].severity is Severity.NOTE
 
@@ -142,10 +142,10 @@ def test_failing_check_stops_no_other(here: Surroundings, monkeypatch: pytest.Mo
 
 
 def test_judgement_names_what_stops() -> None:
-    problem = Finding(about="git", severity=Severity.PROBLEM, message="missing")
+    problem = Finding(about="uv", severity=Severity.PROBLEM, message="missing")
     gpu = Finding(about="gpu", severity=Severity.GOOD, message="NVIDIA H200")
     found = by_name(judge([problem, gpu]))
-    assert "see git" in found["onnx-*"].message
+    assert "see uv" in found["onnx-*"].message
     assert "trt-*" not in found
     assert by_name(judge([]))["onnx-*"].severity is Severity.GOOD
     assert "GPU" in by_name(judge([]))["trt-*"].message
