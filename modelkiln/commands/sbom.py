@@ -1,0 +1,25 @@
+"""`invoke image.sbom`."""
+
+from pathlib import Path
+
+from modelkiln import console
+from modelkiln.atomic import write_file
+from modelkiln.kiln import Kiln
+from modelkiln.sbom import bill_of_materials
+
+
+def write_sbom(kiln: Kiln, name: str, out: str = "") -> None:
+    """Print the bill of materials of an environment's image, or write it to a file.
+
+    Raises:
+        UsageError: There is no such environment.
+        EnvironmentFailure: It has no Dockerfile, so it has no image.
+    """
+    environment = kiln.environment(name)
+    document = bill_of_materials(environment, kiln.base(environment))
+    if not out:
+        console.say(document.rstrip())
+        return
+    path = Path(out).expanduser().absolute()
+    write_file(path, document.encode())
+    console.note(f"wrote {path}")
