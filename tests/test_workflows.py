@@ -4,12 +4,18 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from modelkiln.commands.matrix import Image, Leg
+
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
+BUILD = ROOT / ".github" / "workflows" / "build.yml"
 PINNED = re.compile(r"[\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
@@ -97,3 +103,114 @@ def test_permissions_are_granted_per_job_and_only_to_read() -> None:
         text = path.read_text()
         assert re.search(r"^permissions: \{\}$", text, re.M), path.name
         assert "write" not in re.sub(r"#.*", "", text), path.name
+
+
+def load(path: Path) -> dict[str, Any]:
+    yaml = pytest.importorskip("ruamel.yaml", reason="ruamel.yaml is not installed")
+    document: dict[str, Any] = yaml.YAML(typ="safe").load(path.read_text())
+    return document
+
+
+def steps_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, job in load(path)["jobs"].items():
+        for step in job["steps"]:
+            yield name, step
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The `invoke` commands of a script, as words; what is redirected is left out."""
+    joined = text.replace("\\\n", " ").replace("\n>>", " >>")
+    lines = [line.partition(">>")[0] for line in joined.splitlines()]
+    return [line.split("invoke ", 1)[1].split() for line in lines if ".venv/bin/invoke " in line]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_script_holds_no_expression(path: Path) -> None:
+    scripts = [step["run"] for _, step in steps_of(path) if "run" in step]
+    assert scripts
+    assert [one for one in scripts if "${{" in one] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_what_scripts_call_is_there(path: Path) -> None:
+    """Tasks with these flags, and targets of the Makefile."""
+    from tasks import ns
+
+    makefile = (ROOT / "Makefile").read_text()
+    for _, step in steps_of(path):
+        script = step.get("run", "")
+        for target in re.findall(r"^\s*make ([\w-]+)$", script, re.M):
+            assert re.search(rf"^{target}:", makefile, re.M), target
+        for words in commands_of(script):
+            task = ns[words[0]]
+            flags = {flag for one in task.get_arguments() for flag in one.names}
+            asked = {word.removeprefix("--") for word in words[1:] if word.startswith("--")}
+            assert asked <= flags, words
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_script_has_the_variables_that_it_uses(path: Path) -> None:
+    jobs = load(path)["jobs"]
+    for job, step in steps_of(path):
+        script = step.get("run", "")
+        there = {"HOME", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"}
+        there |= set(re.findall(r"\bfor (\w+) in", script))
+        there |= set(jobs[job].get("env", {})) | set(step.get("env", {}))
+        assert set(re.findall(r"\$\{?(\w+)", script)) <= there, step["name"]
+
+
+def test_the_commands_of_a_script_are_found() -> None:
+    assert commands_of('make setup\n.venv/bin/invoke a "$B" --c\n>>"$F"\necho invoke d') == [
+        ["a", '"$B"', "--c"]
+    ]
+
+
+def test_the_build_follows_the_plan() -> None:
+    workflow = load(BUILD)
+    plan, images, build = (workflow["jobs"][name] for name in ("plan", "images", "build"))
+    asked = [words for _, step in steps_of(BUILD) for words in commands_of(step.get("run", ""))]
+    assert [words[0] for words in asked] == ["plan", "image.build", "build", "store.gc"]
+    assert asked[0][asked[0].index("--format") + 1] == "github"
+    assert asked[2][1:] == ['"$TARGETS"', "--runner", "docker"]
+    assert plan["outputs"] == {
+        name: f"${{{{ steps.plan.outputs.{name} }}}}" for name in ("matrix", "images")
+    }
+    assert images["strategy"]["matrix"]["image"] == "${{ fromJSON(needs.plan.outputs.images) }}"
+    assert build["strategy"]["matrix"] == "${{ fromJSON(needs.plan.outputs.matrix) }}"
+    # A leg with a GPU names the labels of a machine that has one; see the tests of the matrix.
+    assert build["runs-on"] == "${{ matrix.runs_on }}"
+    assert build["timeout-minutes"] == "${{ matrix.timeout }}"
+    assert set(build["needs"]) == {"plan", "images"}
+
+
+def test_the_build_asks_for_what_the_matrix_has() -> None:
+    legs = {one.name for one in fields(Leg)}
+    images = {one.name for one in fields(Image)}
+    text = BUILD.read_text()
+    assert set(re.findall(r"matrix\.(?!image\b)(\w+)", text)) <= legs
+    assert set(re.findall(r"matrix\.(?:image|images\[\d\])\.(\w+)", text)) <= images
+
+
+def test_what_is_kept_is_what_is_looked_for() -> None:
+    """A cache is found by its key and its paths, letter by letter."""
+    kept: dict[str, list[str]] = {"restore": [], "save": []}
+    for _, step in steps_of(BUILD):
+        for kind, found in kept.items():
+            if f"actions/cache/{kind}@" in step.get("uses", ""):
+                found.append(f"{step['with']['key']} {step['with']['path']}")
+    spelt = {re.sub(r"images\[\d\]", "image", one) for one in kept["restore"]}
+    assert spelt == set(kept["save"])
+    assert len(kept["save"]) == 2
+
+
+def test_there_is_a_step_for_each_image_that_a_leg_may_need() -> None:
+    environments = list((ROOT / "docker").glob("*/requirements.txt"))
+    restored = [
+        step
+        for job, step in steps_of(BUILD)
+        if job == "build" and "matrix.images[" in str(step.get("with", {}).get("key"))
+    ]
+    assert len(restored) >= len(environments)
+    for number, step in enumerate(restored):
+        assert f"matrix.images[{number}].digest" in step["with"]["key"]
+        assert step.get("if") == (f"matrix.images[{number}]" if number else None)
