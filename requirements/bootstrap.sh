@@ -43,8 +43,9 @@ getconf GNU_LIBC_VERSION >/dev/null 2>&1 || stop \
 python=
 seen=
 for name in ${PYTHON:-python3.11 python3}; do
+    # In an activated .venv that is the Python behind it: .venv itself may be about to be replaced.
     found=$("$name" -c 'import sys
-print(sys.implementation.name, "%d.%d.%d" % sys.version_info[:3], sys.executable)' 2>/dev/null) ||
+print(sys.implementation.name, "%d.%d.%d" % sys.version_info[:3], sys._base_executable)' 2>/dev/null) ||
         continue
     case $found in
     "cpython 3.11."*)
