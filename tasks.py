@@ -41,12 +41,23 @@ def targets(kiln: "Kiln", json: bool = False) -> None:
     list_targets(kiln, as_json=json)
 
 
-@command(help={"explain": "name what changed in the key of each step that would run"})
-def plan(kiln: "Kiln", targets: str, explain: bool = False, json: bool = False) -> None:
+@command(
+    help={
+        "explain": "name what changed in the key of each step that would run",
+        "format": "text (default), json, or github: the matrix of a GitHub Actions workflow",
+    }
+)
+def plan(
+    kiln: "Kiln",
+    targets: str,
+    explain: bool = False,
+    format: str = "text",  # noqa: A002
+    json: bool = False,
+) -> None:
     """Show the steps that targets need, and which of them would run."""
-    from modelkiln.commands.plan import show_plan
+    from modelkiln.commands.plan import show_plan_as
 
-    show_plan(kiln, kiln.targets(targets), as_json=json, why=explain)
+    show_plan_as(kiln, targets, "json" if json else format, why=explain)
 
 
 @command()
@@ -138,7 +149,7 @@ def quickstart(kiln: "Kiln", out: str = "", json: bool = False) -> None:
     run_quickstart(kiln, out, as_json=json)
 
 
-@command("test", help={"only": "lint, host, exporters, full-size; several with commas"})
+@command("test", help={"only": "lint, host, exporters, containers, full-size; several with commas"})
 def run_tests(kiln: "Kiln", only: str = "", json: bool = False) -> None:
     """Run the linters and all tests, the full-size tiny model included."""
     from modelkiln.commands.test import run_tests as run_parts
@@ -191,6 +202,68 @@ def env_prune(
     prune_installed(kiln, everything=all, dry_run=dry_run, as_json=json)
 
 
+@command("build", help={"name": "the environment", "rebuild": "build it anew, without any cache"})
+def image_build(kiln: "Kiln", name: str, rebuild: bool = False, json: bool = False) -> None:
+    """Build the image of an environment from its lock, and test it."""
+    from modelkiln.commands.image import build_image
+
+    build_image(kiln, name, rebuild=rebuild, as_json=json)
+
+
+@command("list")
+def image_list(kiln: "Kiln", json: bool = False) -> None:
+    """List the images that modelkiln has built."""
+    from modelkiln.commands.image import list_images
+
+    list_images(kiln, as_json=json)
+
+
+@command("prune", help={"all": "remove those of this checkout as well"})
+def image_prune(
+    kiln: "Kiln",
+    all: bool = False,  # noqa: A002
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Remove the images that no lock of this checkout asks for, and what failed builds left."""
+    from modelkiln.commands.image import prune_images
+
+    prune_images(kiln, everything=all, dry_run=dry_run, as_json=json)
+
+
+@command("sbom", help={"name": "the environment", "out": "file (default: standard output)"})
+def image_sbom(kiln: "Kiln", name: str, out: str = "") -> None:
+    """Write the bill of materials of an environment's image, as CycloneDX JSON."""
+    from modelkiln.commands.sbom import write_sbom
+
+    write_sbom(kiln, name, out)
+
+
+@command("check")
+def pins_check(kiln: "Kiln", json: bool = False) -> None:
+    """Check that everything is pinned and every lock is up to date."""
+    from modelkiln.commands.pins import check_pins
+
+    check_pins(kiln, as_json=json)
+
+
+@command(
+    "lock",
+    help={
+        "name": "the lock: host, dev, or an environment; invoke pins.check names them",
+        "cpu": "with PyTorch's CPU packages, into a file of its own",
+        "upgrade": "take the newest versions that the requirements allow",
+    },
+)
+def pins_lock(
+    kiln: "Kiln", name: str, cpu: bool = False, upgrade: bool = False, json: bool = False
+) -> None:
+    """Make a lock anew from its requirements.in."""
+    from modelkiln.commands.pins import lock_requirements
+
+    lock_requirements(kiln, name, cpu=cpu, upgrade=upgrade, as_json=json)
+
+
 @command("export", help={"rounds": "measurements of each side; the median counts"})
 def bench_export(kiln: "Kiln", rounds: int = 3, json: bool = False) -> None:
     """Time and memory of an export, beside samexporter's, and the encoders' latency."""
@@ -203,6 +276,14 @@ def bench_export(kiln: "Kiln", rounds: int = 3, json: bool = False) -> None:
 def bench_null(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
     """Time of a build with nothing to do, beside make's and a bare Python start."""
     from modelkiln.bench.commands import bench_null as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
+@command("runner", help={"rounds": "measurements of each side; the median counts"})
+def bench_runner(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
+    """Time of a stage in a container, beside the same stage in a local process."""
+    from modelkiln.bench.commands import bench_runner as measure
 
     measure(kiln, rounds=rounds, as_json=json)
 
@@ -225,4 +306,6 @@ ns = Collection(
 )
 ns.add_collection(Collection("store", store_verify, store_gc))
 ns.add_collection(Collection("env", env_list, env_prune))
-ns.add_collection(Collection("bench", bench_export, bench_null))
+ns.add_collection(Collection("image", image_build, image_list, image_prune, image_sbom))
+ns.add_collection(Collection("pins", pins_check, pins_lock))
+ns.add_collection(Collection("bench", bench_export, bench_null, bench_runner))

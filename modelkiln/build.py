@@ -78,7 +78,7 @@ def build(
 
     Args:
         until: Stop after this stage; nothing is published then.
-        runner: What executes steps; the local runner unless given.
+        runner: What executes steps; the one that `--runner` says unless given.
         prepared: These targets' plan and its state, where they are known already.
 
     Raises:
@@ -91,12 +91,18 @@ def build(
             published = _publish_all(kiln, plan, records) if until is None else ()
             return Built(published=published, failed=(), seconds={}, records=records)
     # What follows is imported late: a build with nothing to do is over by now.
-    from modelkiln.runner import LocalRunner
+    from modelkiln.runners import make_runner
     from modelkiln.session import Session
 
+    if runner is None:
+        needed = {one.step.environment for one in resolved.values() if one.status is not Status.HIT}
+        choice = kiln.choose_runner(needed)
+        if choice.why:
+            console.note(str(choice))
+        runner = make_runner(kiln, choice)
     with kiln.store.in_use(on_wait=_say_waiting("the store")), _terminations():
         kiln.store.reap()
-        session = Session(kiln, runner or LocalRunner())
+        session = Session(kiln, runner)
         for _ in range(REPAIRS):
             # A damaged file has been set aside, so the step that made it has no result any more.
             session.get_ready(kiln.resolve(plan))

@@ -125,7 +125,8 @@ class Format:
 
 @dataclass(frozen=True, kw_only=True)
 class StageLimits:
-    """What is set aside for a stage: CPU slots, bytes of memory and of disk, seconds."""
+    """What is set aside for a stage: CPU slots, bytes of memory and of disk, seconds; and whether
+    it needs a GPU."""
 
     cpus: int
     memory_base: int
@@ -133,6 +134,7 @@ class StageLimits:
     disk_base: int
     disk_weights: float
     timeout_s: int
+    gpu: bool = False
 
     def memory(self, checkpoint_bytes: int) -> int:
         """Bytes to set aside for a model whose checkpoint has this size."""
@@ -200,6 +202,7 @@ def load_catalog(folders: Iterable[Path]) -> Catalog:
                         disk_base=table["disk"]["base"],
                         disk_weights=table["disk"]["weights"],
                         timeout_s=table["timeout_s"],
+                        gpu=bool(table.get("gpu", False)),
                     )
     return Catalog(
         models=models,

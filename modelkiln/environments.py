@@ -20,6 +20,7 @@ from modelkiln.paths import REPOSITORY
 
 if TYPE_CHECKING:
     from modelkiln.download import OnProgress
+    from modelkiln.pins import BasePin
 
 # Raised when an installation of the same lock comes out differently.
 RECIPE = 1
@@ -37,12 +38,32 @@ class Environment:
         lock: Hash-locked requirements.
         settings: What else decides the installation; see docker/export/environment.toml.
         selftest: Program that fails where the installed environment does not work.
+        dockerfile: How it becomes an image; where there is none, it has no image.
     """
 
     name: str
     lock: Path
     settings: Path
     selftest: Path
+    dockerfile: Path
+
+    def image_identity(self, base: "BasePin") -> dict[str, str]:
+        """What decides the files of its image; known without a container engine.
+
+        Raises:
+            EnvironmentFailure: A file is missing.
+        """
+        return {
+            "dockerfile": _digest(self.dockerfile),
+            "lock": _digest(self.lock),
+            "settings": _digest(self.settings),
+            "base": base.digest,
+            "interpreter": base.interpreter,
+        }
+
+    def image_digest(self, base: "BasePin") -> str:
+        """SHA-256 of the image's identity; its first half is the image's tag."""
+        return sha256_json(self.image_identity(base))
 
     def identity(self) -> dict[str, str]:
         """What decides the installed files; part of the key of every step that runs there.
@@ -51,6 +72,19 @@ class Environment:
             EnvironmentFailure: A file is missing.
         """
         return dict(self._identity)
+
+    @cached_property
+    def base(self) -> str:
+        """The name of the base in docker/pins.toml that its image stands on."""
+        import tomllib
+
+        try:
+            settings = tomllib.loads(self.settings.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise EnvironmentFailure(
+                f"{self.settings} cannot be used.", str(error), "Restore it with git."
+            ) from error
+        return str(settings.get("base", "python"))
 
     @cached_property
     def digest(self) -> str:
@@ -97,6 +131,7 @@ def environment(name: str, rooms: Path = REPOSITORY / "docker") -> Environment:
         lock=room / "requirements.txt",
         settings=room / "environment.toml",
         selftest=room / "selftest.py",
+        dockerfile=room / "Dockerfile",
     )
     if "/" in name or not found.lock.is_file():
         known = ", ".join(sorted(path.parent.name for path in rooms.glob("*/requirements.txt")))

@@ -10,6 +10,7 @@ from modelkiln.download import OnProgress
 from modelkiln.environments import DESCRIPTION, Environment, tools_identity
 from modelkiln.errors import EnvironmentFailure, OutOfSpace, PinError
 from modelkiln.installer import Installer, normalize, read_lock
+from modelkiln.locking import require_fresh
 from modelkiln.machine import base_python, require_disk
 from modelkiln.units import human_bytes
 
@@ -29,6 +30,7 @@ def install_environment(
     Raises:
         EnvironmentFailure, PinError, OutOfSpace: As `modelkiln.environments.ensure`.
     """
+    require_fresh(wanted.lock.parent)
     locked = read_lock(wanted.lock)
     settings = read_settings(wanted.settings)
     purpose = f"the {wanted.name} environment"

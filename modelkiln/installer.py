@@ -7,12 +7,13 @@ What is installed depends on the lock alone: every package is checked against it
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelkiln.download import OnProgress
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
+from modelkiln.follow import CommandFailed, follow
 
 _NETWORK_NAMES = frozenset(
     {
@@ -149,7 +150,7 @@ class Installer:
         message = "asking for packages"
         try:
             with self.log.open("a", encoding="utf-8") as log:
-                for line in _run([find_uv(), *command, *options], variables, self.log.parent):
+                for line in follow([find_uv(), *command, *options], variables, self.log.parent):
                     if line:
                         tail.append(line)
                         log.write(f"{line}\n")
@@ -158,7 +159,7 @@ class Installer:
                     written = max(0, free - disk_free(self.log))
                     share = min(0.99, written / self.bytes) if self.bytes else None
                     self.on_progress(share, message)
-        except _FailedError:
+        except CommandFailed:
             raise _failure("\n".join(tail), self.log, self.offline) from None
 
 
@@ -178,69 +179,6 @@ def find_uv() -> str:
             "The host environment .venv is incomplete, or another Python is running.",
             "Remove .venv, then make quickstart.",
         ) from None
-
-
-class _FailedError(Exception):
-    """A command ended with another status than 0."""
-
-
-def _run(command: Sequence[str], variables: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """Run a command; give each line it says, and an empty one each second in which it says none.
-
-    Raises:
-        _FailedError: It failed. All of its lines were given before.
-    """
-    import selectors
-    import shutil
-    import subprocess
-
-    # Whoever kills this process ends the command too.
-    tied = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-    process = subprocess.Popen(
-        [*tied, *command],
-        cwd=folder,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    rest = b""
-    try:
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while True:
-                if not selector.select(1.0):
-                    yield ""
-                    continue
-                block = os.read(process.stdout.fileno(), 1 << 16)
-                *whole, rest = (rest + block).split(b"\n")
-                for line in whole if block else [rest]:
-                    text = line.decode("utf-8", "replace").rstrip()
-                    if text:
-                        yield text
-                if not block:
-                    break
-        if process.wait():
-            raise _FailedError
-    finally:
-        _end(process.pid, process.poll, process.wait)
-        process.stdout.close()
-
-
-def _end(pid: int, poll: Callable[[], int | None], wait: Callable[[float], int]) -> None:
-    import contextlib
-    import signal
-    import subprocess
-
-    for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 10.0)):
-        if poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            wait(patience)
 
 
 def _told(line: str) -> str:
@@ -271,7 +209,7 @@ def _failure(said: str, log: Path, offline: bool) -> KilnError:
             "--offline was given, so nothing was downloaded.",
             f"Run the same command once without --offline. {kept}",
         )
-    if _is_network(lower):
+    if is_network(lower):
         return EnvironmentFailure(
             "The packages cannot be downloaded.",
             said,
@@ -281,7 +219,8 @@ def _failure(said: str, log: Path, offline: bool) -> KilnError:
     return EnvironmentFailure("A package cannot be installed.", said, kept)
 
 
-def _is_network(said: str) -> bool:
+def is_network(said: str) -> bool:
+    """Whether an installer's words, in lower case, are of a network that fails."""
     signs: Collection[str] = (
         "dns error",
         "error sending request",

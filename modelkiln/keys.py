@@ -5,7 +5,7 @@ its inputs, the digests of the stage's own source files and the identity of its 
 document is kept in the record, so that `plan --explain` can name the part that changed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -47,40 +47,43 @@ class KeyMaker:
 
     Attributes:
         sources: The exporters' room.
-        environment: The identity of an environment, by name.
+        environments: The identities of an environment by its name, one for each runner that may
+            have made a record; that of the runner in use comes first.
         threads: Thread count of every stage, a constant of the catalog.
         seed: Seed of every stage, likewise.
     """
 
     sources: SourceTree
-    environment: Callable[[str], Mapping[str, Any]]
+    environments: Callable[[str], Iterable[Mapping[str, Any]]]
     threads: int
     seed: int
 
-    def document(self, step: Step, records: Mapping[str, Record]) -> dict[str, Any] | None:
-        """The key document, or None while a step that it needs has no record."""
+    def documents(self, step: Step, records: Mapping[str, Record]) -> Iterator[dict[str, Any]]:
+        """The key documents of a step, one for each identity of its environment.
+
+        Args:
+            records: Those of the steps that it needs, all of them.
+        """
         inputs: dict[str, str] = {}
         for name, one in step.inputs.items():
             match one:
                 case StepOutput(step=before, name=output):
-                    record = records.get(before)
-                    if record is None:
-                        return None
-                    inputs[name] = record.outputs[output].sha256
+                    inputs[name] = records[before].outputs[output].sha256
                 case SourceFile(path=path):
                     inputs[name] = self.sources.digest(path)
                 case PinnedFile(sha256=sha256):
                     inputs[name] = sha256
-        return {
+        common = {
             "protocol": PROTOCOL,
             "stage": step.stage,
             "params": step.params,
             "inputs": inputs,
             "source": dict(self.sources.digests(step.modules)),
-            "environment": dict(self.environment(step.environment)),
             "threads": self.threads,
             "seed": self.seed,
         }
+        for identity in self.environments(step.environment):
+            yield {**common, "environment": dict(identity)}
 
 
 Lookup = Callable[[str], Record | None]
@@ -104,16 +107,22 @@ def resolve(plan: Plan, maker: KeyMaker, lookup: Lookup) -> dict[str, Resolved]:
 def resolve_step(
     step: Step, maker: KeyMaker, records: Mapping[str, Record], lookup: Lookup
 ) -> Resolved:
-    """The status of one step, given the records of the steps before it."""
+    """The status of one step, given the records of the steps before it.
+
+    A record under any identity of its environment will do: whatever runner made it, its bytes are
+    the same.
+    """
     missing = tuple(one for one in step.needs if one not in records)
     if missing:
         return Resolved(step=step, status=Status.PENDING, document={}, waits_for=missing)
-    document = maker.document(step, records)
-    assert document is not None
-    key = sha256_json(document)
-    record = lookup(key)
-    status = Status.RUN if record is None else Status.HIT
-    return Resolved(step=step, status=status, key=key, document=document, record=record)
+    missed: list[Resolved] = []
+    for document in maker.documents(step, records):
+        key = sha256_json(document)
+        record = lookup(key)
+        if record is not None:
+            return Resolved(step=step, status=Status.HIT, key=key, document=document, record=record)
+        missed.append(Resolved(step=step, status=Status.RUN, key=key, document=document))
+    return missed[0]
 
 
 def explain(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

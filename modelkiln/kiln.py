@@ -1,7 +1,7 @@
 """A kiln: catalog, sources, store and caches opened together for one command."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,10 +11,12 @@ from typing import Any
 from modelkiln.catalog import Catalog, load_catalog
 from modelkiln.environments import Environment, environment
 from modelkiln.errors import KilnError, UsageError
-from modelkiln.keys import KeyMaker, Resolved, resolve
+from modelkiln.keys import KeyMaker, Resolved, Status, resolve
 from modelkiln.paths import REPOSITORY, artifacts_root, cache_root, catalog_folders
+from modelkiln.pins import BasePin, load_base
 from modelkiln.plan import Plan, Planner
 from modelkiln.records import Record
+from modelkiln.runners import Choice, RunnerName, choose, parse_runner, require_dockerfile
 from modelkiln.sources import SourceTree
 from modelkiln.statcache import StatCache
 from modelkiln.store import Store
@@ -63,18 +65,8 @@ class Kiln:
         self.question = question
         self.artifacts = artifacts or artifacts_root()
         self.cache = cache_root()
-        if self.options.runner == "docker":
-            raise UsageError(
-                "There is no Docker runner in this version.",
-                "Stages run in local environments made from the same locks.",
-                "Leave --runner out, or say --runner local.",
-            )
-        if self.options.runner not in ("auto", "local"):
-            raise UsageError(
-                f"There is no runner {self.options.runner!r}.",
-                "The runners are auto, docker and local.",
-                "Leave --runner out.",
-            )
+        self.runner_name = parse_runner(self.options.runner)
+        self._choice: Choice | None = None
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -111,7 +103,8 @@ class Kiln:
 
         found = identify(
             Path(self.options.weights),
-            trust=self.options.trust,
+            # A container keeps what a pickle runs to itself.
+            trust=self.options.trust or self.runner_name is RunnerName.DOCKER,
             pinned={model.checkpoint.sha256 for model in self.catalog.models.values()},
             digest=self.stat_cache.digest,
         )
@@ -129,18 +122,43 @@ class Kiln:
                 return environment(name, folder / "docker")
         return environment(name)
 
+    def environments(self) -> Iterator[Environment]:
+        """Every environment of this checkout and of further catalogs."""
+        rooms = [*(folder / "docker" for folder in catalog_folders()[1:]), REPOSITORY / "docker"]
+        locks = [lock for room in rooms for lock in sorted(room.glob("*/requirements.txt"))]
+        for name in dict.fromkeys(lock.parent.name for lock in locks):
+            yield self.environment(name)
+
+    def base(self, environment: Environment) -> BasePin:
+        """The base of an environment's image; PinError where it is not pinned."""
+        return load_base(environment.base)
+
+    def choose_runner(self, names: Iterable[str]) -> Choice:
+        """The runner for steps in these environments; once chosen, it is that of the command."""
+        if self._choice is None:
+            self._choice = choose(self, names)
+        return self._choice
+
+    def _identities(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """What an environment is, under each runner whose records count, the one in use first."""
+        one = self.environment(name)
+        names = [RunnerName.LOCAL, RunnerName.DOCKER]
+        if self.runner_name is not RunnerName.AUTO:
+            names = [self.runner_name]
+        elif self._choice is not None and self._choice.name is RunnerName.DOCKER:
+            names.reverse()
+        for runner in names:
+            if runner is RunnerName.LOCAL:
+                yield one.identity()
+            elif self.runner_name is RunnerName.DOCKER or one.dockerfile.is_file():
+                require_dockerfile(one)
+                yield one.image_identity(self.base(one))
+
     @cached_property
     def keys(self) -> KeyMaker:
-        identities: dict[str, Mapping[str, Any]] = {}
-
-        def identity(name: str) -> Mapping[str, Any]:
-            if name not in identities:
-                identities[name] = self.environment(name).identity()
-            return identities[name]
-
         return KeyMaker(
             sources=self.sources,
-            environment=identity,
+            environments=self._identities,
             threads=self.catalog.threads,
             seed=self.catalog.seed,
         )
@@ -175,8 +193,17 @@ class Kiln:
         return self.store.hit(key)
 
     def resolve(self, plan: Plan) -> dict[str, Resolved]:
-        """The status of every step of a plan; nothing is built."""
-        return resolve(plan, self.keys, self.lookup)
+        """The status of every step of a plan; nothing is built.
+
+        Only where something is to do, and `--runner auto` leaves it open by what, an engine is
+        asked for.
+        """
+        found = resolve(plan, self.keys, self.lookup)
+        missing = {one.step.environment for one in found.values() if one.status is not Status.HIT}
+        if missing and self.runner_name is RunnerName.AUTO and self._choice is None:
+            self.choose_runner(missing)
+            found = resolve(plan, self.keys, self.lookup)
+        return found
 
     def save_caches(self) -> None:
         """Keep what was learned of unchanged files; where that fails it only costs time."""

@@ -51,20 +51,37 @@ def known_locks(root: Path = REPOSITORY) -> dict[str, Lock]:
         Lock(name=source.stem, source=source, path=source.with_suffix(".txt"))
         for source in sorted(root.glob("requirements/*.in"))
     ]
-    found += [
-        Lock(
-            name=source.parent.name,
-            source=source,
-            path=source.with_suffix(".txt"),
-            left_out=_left_out(source.parent / "environment.toml"),
-        )
-        for source in sorted(root.glob("docker/*/requirements.in"))
-    ]
+    found += [_lock_in(source.parent) for source in sorted(root.glob("docker/*/requirements.in"))]
     found += [
         Lock(name=f"tests-{source.parent.name}", source=source, path=source.with_suffix(".txt"))
         for source in sorted(root.glob("tests/*/requirements.in"))
     ]
     return {one.name: one for one in found}
+
+
+def require_fresh(room: Path) -> None:
+    """PinError where an environment's lock was made from other requirements than those beside it.
+
+    Args:
+        room: The environment's folder. One without a requirements.in has a lock made elsewhere.
+    """
+    lock = _lock_in(room)
+    if lock.source.is_file() and recorded_digest(lock) != source_digest(lock):
+        raise PinError(
+            f"The lock {lock.path} is out of date.",
+            f"{lock.source.name} beside it asks for something else than what it was made from.",
+            f"{lock.command} makes it anew; or restore both with git.",
+        )
+
+
+def _lock_in(room: Path) -> Lock:
+    source = room / "requirements.in"
+    return Lock(
+        name=room.name,
+        source=source,
+        path=source.with_suffix(".txt"),
+        left_out=_left_out(room / "environment.toml"),
+    )
 
 
 def source_digest(lock: Lock) -> str:

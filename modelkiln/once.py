@@ -9,9 +9,8 @@ from modelkiln import console
 from modelkiln.errors import UsageError, VerificationFailure
 from modelkiln.hashing import sha256_file
 from modelkiln.kiln import Kiln
-from modelkiln.provision import get_python
 from modelkiln.publish import MANIFEST, target_folder
-from modelkiln.runner import LocalRunner
+from modelkiln.runners import make_runner
 from modelkiln.stage import Job, Outcome
 from modelkiln.target import Target
 
@@ -70,21 +69,26 @@ def run_once(
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
     timeout_s: int = 3600,
+    cpus: int = 2,
+    memory: int = 4_000_000_000,
 ) -> Iterator[Outcome]:
     """Run a stage in a scratch folder that is gone after the `with` block."""
     job = Job(
         name=name,
+        environment=environment,
         stage=modules[0].rpartition(".")[2],
         modules=modules,
         params=params,
         inputs=inputs,
         sources=kiln.sources.closure(modules),
-        python=get_python(kiln, environment),
         threads=kiln.catalog.threads,
         seed=kiln.catalog.seed,
         timeout_s=timeout_s,
+        cpus=cpus,
+        memory=memory,
     )
-    runner = LocalRunner()
+    runner = make_runner(kiln, kiln.choose_runner([environment]))
+    runner.get_ready([environment])
     scratch = kiln.store.scratch(job.stage)
     try:
         with console.open_board() as board:

@@ -53,6 +53,7 @@ class Step:
         modules: The stage's module, then the family's part of it.
         memory: Bytes that the scheduler sets aside.
         disk: Bytes that its scratch folder and its outputs take, about.
+        gpu: Whether it needs a GPU.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Step:
     memory: int
     disk: int
     timeout_s: int
+    gpu: bool = False
 
     @property
     def needs(self) -> list[str]:
@@ -164,6 +166,7 @@ class Planner:
                 memory=limits.memory(model.checkpoint.bytes),
                 disk=limits.disk(model.checkpoint.bytes),
                 timeout_s=limits.timeout_s,
+                gpu=limits.gpu,
             ),
         )
         return step_id

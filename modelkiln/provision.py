@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelkiln import console
 from modelkiln.download import OnProgress
 from modelkiln.environments import ensure, ensure_tools
 from modelkiln.kiln import Kiln
+
+if TYPE_CHECKING:
+    from modelkiln.containers.engine import Engine
 
 
 def get_python(kiln: Kiln, name: str) -> Path:
@@ -23,6 +27,26 @@ def get_python(kiln: Kiln, name: str) -> Path:
             offline=kiln.options.offline,
             on_progress=on_progress,
         )
+
+
+def get_image(kiln: Kiln, engine: "Engine", name: str) -> str:
+    """The id of an environment's image, built where it is not there.
+
+    Raises:
+        EnvironmentFailure, PinError, OutOfSpace, NotReproducible: It cannot be had.
+    """
+    from modelkiln.containers.images import ensure_image
+
+    environment = kiln.environment(name)
+    with show_progress(f"image {name}") as on_progress:
+        return ensure_image(
+            engine,
+            environment,
+            kiln.base(environment),
+            cache=kiln.cache,
+            offline=kiln.options.offline,
+            on_progress=on_progress,
+        ).id
 
 
 def get_tools(kiln: Kiln, name: str, lock: Path, python: Path) -> Path:

@@ -55,7 +55,7 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
         texts[EXAMPLE] = target.contract.example.read_bytes()
     made = {name: Blob(sha256=sha256_bytes(one), bytes=len(one)) for name, one in texts.items()}
     described = {**files, **made}
-    manifest = make_manifest(kiln, plan, one, records, described)
+    manifest = make_manifest(plan, one, records, described)
     texts[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     written: list[str] = []
     restored: list[str] = []
@@ -84,7 +84,6 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
 
 
 def make_manifest(
-    kiln: Kiln,
     plan: Plan,
     one: TargetPlan,
     records: Mapping[str, Record],
@@ -105,7 +104,7 @@ def make_manifest(
         "format": target.format.name,
         "license": target.model.license,
         "weights": describe_weights(target),
-        "environment": dict(kiln.keys.environment(target.model.environment)),
+        "environment": records[one.graphs].document["environment"],
         "files": {n: {"sha256": b.sha256, "bytes": b.bytes} for n, b in sorted(files.items())},
         "steps": {
             name: {

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from modelkiln.machine import unshare_command
 from modelkiln.stage import Job, Outcome, clean_environment, collect, failure, prepare, read_log
 
 GRACE_S = 5.0
+STAGE_ARGUMENTS = ("-m", "exporters", "step.json")
 
 OnProgress = Callable[[float | None, str], None]
 
@@ -31,6 +32,10 @@ class Runner(Protocol):
     """What executes a job in a scratch folder."""
 
     name: str
+
+    def get_ready(self, environments: Iterable[str]) -> None:
+        """Make sure of the environments that jobs will run in; KilnError where one fails."""
+        ...
 
     def run(self, job: Job, scratch: Path, on_progress: OnProgress) -> Outcome:
         """Run a job to its end; KilnError where it fails."""
@@ -44,13 +49,21 @@ class LocalRunner:
     """Runs stages as local processes, several at once.
 
     Args:
+        get_python: Gives the interpreter of an environment, which it may have to install first.
         settings: Environment variables that go before the runner's own.
         umask: The umask of the stages, None for the caller's.
     """
 
     name = "local"
 
-    def __init__(self, settings: Mapping[str, str] | None = None, umask: int | None = None) -> None:
+    def __init__(
+        self,
+        get_python: Callable[[str], Path],
+        settings: Mapping[str, str] | None = None,
+        umask: int | None = None,
+    ) -> None:
+        self._get_python = get_python
+        self._pythons: dict[str, Path] = {}
         self._settings = dict(settings or {})
         self._umask = -1 if umask is None else umask
         self._lock = threading.Lock()
@@ -63,8 +76,13 @@ class LocalRunner:
         tied = ["setpriv", "--pdeathsig", "KILL", "--"] if which("setpriv") else []
         return [*(unshare_command() or ()), *tied]
 
+    def get_ready(self, environments: Iterable[str]) -> None:
+        """Install the environments that are not there yet."""
+        for name in environments:
+            self._pythons[name] = self._get_python(name)
+
     def run(self, job: Job, scratch: Path, on_progress: OnProgress) -> Outcome:
-        """Run a job to its end.
+        """Run a job, whose environment is ready, to its end.
 
         Raises:
             KilnError: as the stage's error.json says; StageFailure, OutOfSpace or Interrupted where
@@ -74,14 +92,18 @@ class LocalRunner:
             prepare(job, scratch)
         log_path = scratch / "stage.log"
         started = time.monotonic()
-        command = [*self.prefix, str(job.python), "-m", "exporters", "step.json"]
+        python = self._pythons[job.environment]
+        command = [*self.prefix, str(python), *STAGE_ARGUMENTS]
         with log_path.open("wb") as log, self._lock:
             if self._stopping:
                 raise Interrupted(f"{job.name}: stopped before it began.")
             process = subprocess.Popen(
                 command,
                 cwd=scratch,
-                env={**clean_environment(job, scratch), **self._settings},
+                env={
+                    **clean_environment(job, str(scratch), str(scratch / "tmp")),
+                    **self._settings,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -114,11 +136,7 @@ class LocalRunner:
         if self._stopping:
             raise Interrupted(f"{job.name}: stopped.")
         if overdue.is_set():
-            raise StageFailure(
-                f"{job.name}: the stage took longer than {job.timeout_s} s and was ended.",
-                "It hangs, or this machine is much slower than expected.",
-                "Raise timeout_s in catalog/stages.toml if the machine is just slow.",
-            )
+            raise overdue_failure(job)
         if status:
             raise failure(job, scratch, status, read_log(log_path))
         outputs, metrics = collect(job, scratch)
@@ -158,10 +176,20 @@ def _follow(process: subprocess.Popen[bytes], on_progress: OnProgress) -> None:
     assert process.stdout is not None
     with process.stdout as lines:
         for line in lines:
-            _read_progress(line, on_progress)
+            read_progress(line, on_progress)
 
 
-def _read_progress(line: bytes, on_progress: OnProgress) -> None:
+def overdue_failure(job: Job) -> StageFailure:
+    """The error of a job that took longer than it may."""
+    return StageFailure(
+        f"{job.name}: the stage took longer than {job.timeout_s} s and was ended.",
+        "It hangs, or this machine is much slower than expected.",
+        "Raise timeout_s in catalog/stages.toml if the machine is just slow.",
+    )
+
+
+def read_progress(line: bytes, on_progress: OnProgress) -> None:
+    """Tell what a line of a stage's standard output says of its progress, if it does."""
     with suppress(ValueError, AttributeError, TypeError):
         told = json.loads(line)
         share = told.get("progress")

@@ -14,7 +14,7 @@ from modelkiln.keys import Resolved, Status, resolve_step
 from modelkiln.kiln import Kiln
 from modelkiln.machine import cpu_count, memory_available, require_disk
 from modelkiln.plan import PinnedFile, Plan, SourceFile, Step, StepOutput
-from modelkiln.provision import get_python, show_progress
+from modelkiln.provision import show_progress
 from modelkiln.records import Blob, Record
 from modelkiln.runner import Runner
 from modelkiln.scheduler import Event, Run, Slots, run_plan
@@ -29,7 +29,7 @@ class Session:
     def __init__(self, kiln: Kiln, runner: Runner) -> None:
         self._kiln = kiln
         self._runner = runner
-        self._python: dict[str, Path] = {}
+        self._environments: list[str] = []
         self._checkpoints: dict[str, Path | KilnError] = {}
         self._stopped = threading.Event()
         self.seconds: dict[str, float] = {}
@@ -42,8 +42,8 @@ class Session:
             for source in one.step.inputs.values():
                 if isinstance(source, PinnedFile) and source.sha256 not in self._checkpoints:
                     self._checkpoints[source.sha256] = self._try_checkpoint(source)
-        for name in dict.fromkeys(one.step.environment for one in work):
-            self._python[name] = get_python(self._kiln, name)
+        self._environments = list(dict.fromkeys(one.step.environment for one in work))
+        self._runner.get_ready(self._environments)
 
     def _require_disk(self, work: Sequence[Resolved]) -> None:
         need = sum(one.step.disk for one in work)
@@ -78,7 +78,7 @@ class Session:
     def run(self, plan: Plan, board: console.Board) -> Run:
         """Run the plan's steps, on environments that nobody removes meanwhile."""
         with ExitStack() as stack:
-            for name in self._python:
+            for name in self._environments:
                 wanted = self._kiln.environment(name)
                 stack.enter_context(in_use(wanted, cache=self._kiln.cache))
             return self._run(plan, board)
@@ -137,15 +137,19 @@ class Session:
         step, store = resolved.step, self._kiln.store
         job = Job(
             name=step.id,
+            key=resolved.key,
+            environment=step.environment,
             stage=step.stage,
             modules=step.modules,
             params=step.params,
             inputs={name: self._input(resolved, name) for name in step.inputs},
             sources=self._sources(resolved),
-            python=self._python[step.environment],
             threads=self._kiln.catalog.threads,
             seed=self._kiln.catalog.seed,
             timeout_s=step.timeout_s,
+            cpus=step.cpus,
+            memory=step.memory,
+            gpu=step.gpu,
         )
         scratch = store.scratch(step.stage)
         try:

@@ -45,21 +45,29 @@ class Job:
     """A stage call with everything that it may see.
 
     Attributes:
+        key: The step's key; empty for a stage that is run outside of any plan.
+        environment: The name of the environment that the stage runs in.
         inputs: Verified files, by the name that the stage knows them by.
         sources: The stage's modules, by path below `src/`.
-        python: The environment's interpreter.
+        cpus: Processors that it may use, where the runner can bound them.
+        memory: Bytes that it is expected to need.
+        gpu: Whether it needs a GPU.
     """
 
     name: str
+    key: str = ""
+    environment: str
     stage: str
     modules: tuple[str, ...]
     params: Mapping[str, Any]
     inputs: Mapping[str, Path]
     sources: Mapping[str, Path]
-    python: Path
     threads: int
     seed: int
     timeout_s: int
+    cpus: int
+    memory: int
+    gpu: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +87,25 @@ class Outcome:
     seal: Mapping[str, Any]
 
 
-def prepare(job: Job, scratch: Path) -> None:
-    """Lay out the scratch folder of a job."""
+def prepare(job: Job, scratch: Path, *, mounted: bool = False) -> None:
+    """Lay out the scratch folder of a job.
+
+    Args:
+        mounted: Leave an empty file in the place of each input, for the runner to mount it there;
+            otherwise it is a link.
+    """
     for room in ("src", "inputs", "out", "home", "tmp"):
         (scratch / room).mkdir()
     for name, path in job.sources.items():
-        _place(scratch / "src" / name, path, copy=True)
+        place = _make_place(scratch / "src" / name)
+        shutil.copyfile(path, place)
+        place.chmod(0o444)
     for name, path in job.inputs.items():
-        _place(scratch / "inputs" / name, path, copy=False)
+        place = _make_place(scratch / "inputs" / name)
+        if mounted:
+            place.touch()
+        else:
+            place.symlink_to(path.resolve())
     text = {
         "protocol": PROTOCOL,
         "step": job.name,
@@ -100,13 +119,9 @@ def prepare(job: Job, scratch: Path) -> None:
     (scratch / "step.json").write_text(json.dumps(text, indent=1), encoding="utf-8")
 
 
-def _place(place: Path, path: Path, *, copy: bool) -> None:
+def _make_place(place: Path) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
-    if copy:
-        shutil.copyfile(path, place)
-        place.chmod(0o444)
-    else:
-        place.symlink_to(path.resolve())
+    return place
 
 
 def collect(job: Job, scratch: Path) -> tuple[dict[str, Path], dict[str, Any]]:
@@ -117,9 +132,8 @@ def collect(job: Job, scratch: Path) -> tuple[dict[str, Path], dict[str, Any]]:
             an output is no regular file inside `out/`; or the stage has loaded a module of the room
             that is not in its key.
     """
-    result_path = scratch / "result.json"
     try:
-        result = json.loads(result_path.read_text(encoding="utf-8"))
+        result = json.loads(_read_left(scratch / "result.json"))
         names, metrics = list(result["outputs"]), dict(result["metrics"])
         loaded = set(result["modules"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -128,6 +142,12 @@ def collect(job: Job, scratch: Path) -> tuple[dict[str, Path], dict[str, Any]]:
             f"result.json is missing or malformed: {error}",
             "Run it again with --keep-scratch and look at the folder.",
         ) from error
+    if (scratch / "out").is_symlink():
+        raise StageFailure(
+            f"{job.name}: the folder of the outputs is a link.",
+            "What it leads to is not the stage's.",
+            "This is a fault of the stage; please report it.",
+        )
     found = {
         path.relative_to(scratch / "out").as_posix()
         for path in (scratch / "out").rglob("*")
@@ -167,7 +187,7 @@ def _module_name(path: str) -> str:
 def failure(job: Job, scratch: Path, status: int, log: str) -> KilnError:
     """The error of a stage that ended with a status other than 0."""
     try:
-        told = json.loads((scratch / "error.json").read_text(encoding="utf-8"))
+        told = json.loads(_read_left(scratch / "error.json"))
         kind = ERRORS.get(int(told["exit_code"]), StageFailure)
         return kind(f"{job.name}: {told['what']}", str(told["why"]), str(told["next"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -195,31 +215,53 @@ def failure(job: Job, scratch: Path, status: int, log: str) -> KilnError:
     )
 
 
-def clean_environment(job: Job, scratch: Path) -> dict[str, str]:
-    """The environment variables that a stage sees: an allow-list, nothing of the host's."""
+def clean_environment(job: Job, scratch: str, temporary: str) -> dict[str, str]:
+    """The environment variables that a stage sees: an allow-list, nothing of the host's.
+
+    Args:
+        scratch: The scratch folder, as the stage sees it.
+        temporary: The folder for temporary files, likewise.
+    """
     threads = str(job.threads)
-    return {
+    variables = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(scratch / "home"),
-        "TMPDIR": str(scratch / "tmp"),
+        "HOME": f"{scratch}/home",
+        "TMPDIR": temporary,
         "TZ": "UTC",
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": str(scratch / "src"),
+        "PYTHONPATH": f"{scratch}/src",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
-        "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
     }
+    if not job.gpu:
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    return variables
 
 
 def read_log(path: Path, limit: int = 64_000) -> str:
-    """The last `limit` bytes of a log, as text."""
-    if not path.is_file():
+    """The last `limit` bytes of a log, as text; empty where the stage put something else there."""
+    try:
+        return _read_left(path, limit)
+    except (OSError, ValueError):
         return ""
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+
+
+def _read_left(path: Path, limit: int = 16_000_000) -> str:
+    """The end of a file that a stage has left: only of a plain one, for a link could lead out of
+    its folder, and a pipe would never end.
+
+    Raises:
+        OSError, ValueError: It is none.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+            raise ValueError(f"{path.name} is no plain file")
+        file.seek(max(0, state.st_size - limit))
         return file.read().decode("utf-8", "replace")

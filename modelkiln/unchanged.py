@@ -25,6 +25,7 @@ VARIABLES = (
     "MODELKILN_CACHE",
     "MODELKILN_CATALOG",
     "MODELKILN_MIRROR",
+    "MODELKILN_PINS",
     "XDG_CACHE_HOME",
     "HOME",
 )
@@ -84,6 +85,8 @@ def _walk_rooms() -> Iterator[str]:
     roots = [str(REPOSITORY / name) for name in ROOMS]
     roots += [str(folder) for folder in catalog_folders()[1:]]
     yield str(REPOSITORY / "tasks.py")
+    if pins := os.environ.get("MODELKILN_PINS"):
+        yield pins
     while roots:
         folder = roots.pop()
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:

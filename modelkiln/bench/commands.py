@@ -1,4 +1,4 @@
-"""`invoke bench.export` and `invoke bench.null`."""
+"""`invoke bench.export`, `invoke bench.null` and `invoke bench.runner`."""
 
 import sys
 from collections.abc import Iterator
@@ -98,6 +98,66 @@ def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
         console.say_json(report.document())
     else:
         console.say_table(*null.table(report))
+        console.say(f"\n{data}\n{page}")
+
+
+def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
+    """Time of a stage in a container beside the same stage without one, and of builds that have
+    nothing to do under each runner; the figures land in artifacts/bench/.
+
+    Raises:
+        KilnError: There is no engine, a stage failed, or `rounds` is less than 1.
+    """
+    from modelkiln.bench import null, runner
+    from modelkiln.bench.filled import fill_store
+    from modelkiln.bench.process import Command
+    from modelkiln.containers.engine import connect
+    from modelkiln.paths import REPOSITORY
+    from modelkiln.runners import Choice, RunnerName, make_runner
+
+    engine = connect()
+    local = make_runner(kiln, Choice(name=RunnerName.LOCAL))
+    docker = make_runner(kiln, Choice(name=RunnerName.DOCKER, engine=engine))
+    ingest = runner.make_ingest_job(kiln, TARGET.replace(MODEL, f"{MODEL}+random0"))
+    for one in (local, docker):
+        one.get_ready([ingest.environment])
+    with _workspace(kiln) as workspace, runner.counted_engine() as (host, calls):
+
+        def build(name: str) -> null.Runner:
+            filled = Kiln(Options(runner=name), artifacts=workspace / name)
+            fill_store(filled, filled.targets(TARGET))
+            settings = {
+                "MODELKILN_ARTIFACTS": str(filled.artifacts),
+                "PYTHONDONTWRITEBYTECODE": "",
+                "DOCKER_HOST": host,
+            }
+            invoke = str(Path(sys.executable).parent / "invoke")
+            argv = (invoke, "build", TARGET, "--runner", name)
+            return null.Runner(
+                name=f"nothing to do, --runner {name}",
+                command=Command(argv=argv, cwd=REPOSITORY, environment=settings),
+                ours=True,
+            )
+
+        builds = [build("local"), build("docker")]
+        costs = runner.compare_runners(
+            local,
+            docker,
+            [runner.make_empty_job(kiln, ingest.environment, workspace), ingest],
+            scratch=lambda: kiln.store.scratch("bench"),
+            discard=kiln.store.discard,
+            rounds=rounds,
+            on_progress=console.note,
+        )
+        nothing = null.compare_starts(
+            builds, workspace=workspace, rounds=rounds, on_progress=console.note
+        )
+        report = runner.make_report(rounds, str(engine), costs, nothing, len(calls))
+    data, page = runner.write(report, kiln.artifacts / "bench")
+    if as_json:
+        console.say_json(report.document())
+    else:
+        console.say_table(*runner.table(report))
         console.say(f"\n{data}\n{page}")
 
 

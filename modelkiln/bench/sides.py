@@ -31,6 +31,7 @@ def our_side(target: str, checkpoint: Path) -> Contender:
                 target,
                 f"--weights={checkpoint}",
                 "--trust",
+                "--runner=local",
                 *flags,
             ),
             cwd=REPOSITORY,
@@ -38,7 +39,7 @@ def our_side(target: str, checkpoint: Path) -> Contender:
         )
 
     def graphs(folder: Path) -> Mapping[str, Path]:
-        options = Options(weights=str(checkpoint), trust=True)
+        options = Options(weights=str(checkpoint), trust=True, runner="local")
         kiln = Kiln(options, artifacts=folder / "artifacts")
         plan = kiln.plan(kiln.targets(target), UNTIL)
         record = find_resolved(kiln.resolve(plan))[plan.targets[0].graphs]

@@ -54,11 +54,15 @@ def list_installed(kiln: Kiln, *, as_json: bool = False) -> None:
 def prune_installed(
     kiln: Kiln, *, everything: bool = False, dry_run: bool = False, as_json: bool = False
 ) -> None:
-    """Remove what no environment of this checkout is, or all; it is installed again when needed."""
-    names = {model.environment for model in kiln.catalog.models.values()}
-    keep = {kiln.environment(name).digest for name in names}
+    """Remove what no environment of this checkout is, or all, and the packages kept for images; it
+    is fetched and installed again when needed."""
+    from modelkiln.containers import wheelhouse
+
+    ours = list(kiln.environments())
+    keep = {one.digest for one in ours}
     keep |= {tools_digest(lock) for lock in TOOL_LOCKS if lock.is_file()}
     gone = prune(kiln.cache, set() if everything else keep, dry_run=dry_run)
+    gone += wheelhouse.prune(kiln.cache, [] if everything else ours, dry_run=dry_run)
     if as_json:
         console.say_json([{"name": one.name, "digest": one.digest} for one in gone])
         return

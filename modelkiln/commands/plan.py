@@ -1,9 +1,11 @@
 """`invoke plan`: which steps would run, and why."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 from modelkiln import console
+from modelkiln.errors import UsageError
 from modelkiln.keys import Resolved, Status, explain
 from modelkiln.kiln import Kiln
 from modelkiln.plan import PinnedFile, Plan, SourceFile, StepOutput
@@ -18,6 +20,35 @@ def list_targets(kiln: Kiln, *, as_json: bool = False) -> None:
     else:
         for name in names:
             console.say(name)
+
+
+class PlanFormat(StrEnum):
+    """How `invoke plan` writes."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+
+
+def show_plan_as(kiln: Kiln, text: str, form: str, *, why: bool = False) -> None:
+    """Print the plan of the targets that a command line names, in the form that it asks for.
+
+    Raises:
+        UsageError: There is no such form, or a target is wrong.
+    """
+    if form not in list(PlanFormat):
+        raise UsageError(
+            f"A plan cannot be written as {form!r}.",
+            f"The formats are {', '.join(PlanFormat)}.",
+            "Leave --format out for text.",
+        )
+    targets = kiln.targets(text)
+    if form == PlanFormat.GITHUB:
+        from modelkiln.commands.matrix import show_matrix
+
+        show_matrix(kiln, targets)
+    else:
+        show_plan(kiln, targets, as_json=form == PlanFormat.JSON, why=why)
 
 
 def show_plan(

@@ -16,6 +16,7 @@ from modelkiln.hashing import sha256_file, sha256_json
 from modelkiln.kiln import Kiln, Options
 from modelkiln.paths import REPOSITORY
 from modelkiln.report import Picture, render_report
+from modelkiln.runners import RunnerName
 
 TARGET = "sam2.1_hiera_tiny/image/onnx-fp32"
 PHOTOGRAPH = REPOSITORY / "catalog" / "pictures" / "astronaut.jpg"
@@ -33,6 +34,9 @@ def run_quickstart(kiln: Kiln, out: str = "", *, as_json: bool = False) -> None:
 
     Official weights where they can be had; else random ones, said loudly.
     """
+    if kiln.runner_name is RunnerName.AUTO:
+        # The first thing that a user tries should need nothing but Python.
+        kiln = Kiln(replace(kiln.options, runner="local"), artifacts=kiln.artifacts)
     kiln = _choose_weights(kiln)
     folder = Path(out) if out else kiln.artifacts / "quickstart"
     target = kiln.targets(TARGET)[0]

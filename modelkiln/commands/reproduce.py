@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelkiln import console
@@ -12,9 +12,11 @@ from modelkiln.errors import NotReproducible
 from modelkiln.hashing import sha256_file
 from modelkiln.kiln import Kiln
 from modelkiln.once import one_target
+from modelkiln.provision import get_python
 from modelkiln.publish import target_folder
 from modelkiln.records import Blob
-from modelkiln.runner import LocalRunner
+from modelkiln.runner import LocalRunner, Runner
+from modelkiln.runners import RunnerName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,10 @@ class Conditions:
     folder: str
     settings: Mapping[str, str]
     umask: int
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{settings}, umask {self.umask:03o}"
 
 
 CONDITIONS = (
@@ -42,7 +48,8 @@ CONDITIONS = (
 
 def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     """Build a target's files twice from nothing, in different folders, time zones, locales, umasks
-    and hash seeds, and compare them with each other and with what is published.
+    and hash seeds, and compare them with each other and with what is published. With `--runner
+    docker` the first build runs in containers, the second does not.
 
     Raises:
         NotReproducible: a file differs; both builds are kept and named.
@@ -52,11 +59,11 @@ def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     try:
         builds = {}
         for number, conditions in enumerate(CONDITIONS, start=1):
-            console.note(
-                f"build {number}: {', '.join(f'{k}={v}' for k, v in conditions.settings.items())}, "
-                f"umask {conditions.umask:03o}, in {root / conditions.folder}"
-            )
-            builds[f"build {number}"] = _build(kiln, text, root / conditions.folder, conditions)
+            folder = root / conditions.folder
+            sealed = kiln.runner_name is RunnerName.DOCKER and number == 1
+            told = "in containers" if sealed else str(conditions)
+            console.note(f"build {number}: {told}, in {folder}")
+            builds[f"build {number}"] = _build(kiln, text, folder, None if sealed else conditions)
         published = _published(target_folder(kiln, target), builds["build 1"])
         if published:
             builds["published"] = published
@@ -91,10 +98,17 @@ def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
         kiln.store.discard(root)
 
 
-def _build(kiln: Kiln, text: str, folder: Path, conditions: Conditions) -> dict[str, str]:
-    other = Kiln(kiln.options, artifacts=folder)
+def _build(kiln: Kiln, text: str, folder: Path, conditions: Conditions | None) -> dict[str, str]:
+    """Build a target in a store of its own; without conditions by the kiln's own runner."""
+    runner: Runner | None = None
+    options = kiln.options
+    if conditions is not None:
+        options = replace(options, runner=RunnerName.LOCAL)
+        runner = LocalRunner(
+            lambda name: get_python(kiln, name), conditions.settings, conditions.umask
+        )
+    other = Kiln(options, artifacts=folder)
     target = one_target(other, text)
-    runner = LocalRunner(conditions.settings, conditions.umask)
     built = build(other, [target], until=target.format.stages[-1], runner=runner)
     raise_failures(built)
     plan = other.plan([target], until=target.format.stages[-1])

@@ -17,8 +17,9 @@ HOST_SOURCES = (
     "tasks.py",
     "tests/modelkiln",
     "tests/web",
+    "tests/containers",
     "tests/full_size",
-    "tests/test_workflows.py",
+    *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/test_*.py")),
 )
 EXPORT_SOURCES = ("exporters", "bench", "web")
 
@@ -32,8 +33,9 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
     """
     parts: Mapping[str, Callable[[], list[list[str]]]] = {
         "lint": lambda: _lint(kiln),
-        "host": lambda: [_pytest("not full_size")],
+        "host": lambda: [_pytest("not full_size", "--ignore=tests/containers")],
         "exporters": lambda: [_exporters_pytest(kiln)],
+        "containers": lambda: [_pytest("not full_size", room="tests/containers")],
         "full-size": lambda: [_pytest("full_size")],
     }
     names = only.split(",") if only else list(parts)
@@ -62,9 +64,11 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
     console.note(f"passed: {', '.join(names)}")
 
 
-def _pytest(marked: str) -> list[str]:
+def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
     elsewhere = ["--ignore=tests/exporters", "--ignore=tests/bench", "--ignore=tests/toy"]
-    return [sys.executable, "-m", "pytest", "tests", *elsewhere, "-m", marked]
+    # -rs: what was left out, for want of an engine or of Node, is told with the reason.
+    command = [sys.executable, "-m", "pytest", room, "-rs", *elsewhere]
+    return [*command, *options, "-m", marked]
 
 
 def _exporters_pytest(kiln: Kiln) -> list[str]:

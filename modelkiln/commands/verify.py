@@ -72,5 +72,7 @@ def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
         params=step.params,
         inputs=inputs,
         timeout_s=step.timeout_s,
+        cpus=step.cpus,
+        memory=step.memory,
     ) as outcome:
         return dict(outcome.metrics)

@@ -13,6 +13,7 @@ from modelkiln.kiln import Kiln, Options
 from modelkiln.paths import REPOSITORY
 
 TOY = REPOSITORY / "tests" / "toy"
+NO_ENGINE = "unix:///nowhere/engine.sock"
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,8 @@ def toy(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MODELKILN_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setenv("MODELKILN_CACHE", str(shared_cache))
     monkeypatch.setenv("MODELKILN_CATALOG", str(TOY))
+    # The machine's engine, if it has one, is for tests/containers.
+    monkeypatch.setenv("DOCKER_HOST", NO_ENGINE)
     return tmp_path / "artifacts"
 
 

@@ -53,20 +53,28 @@ def job(tmp_path: Path, body: str, timeout_s: int = 30, **inputs: str) -> Job:
             "exporters/protocol.py": room / "protocol.py",
             "exporters/stage.py": source,
         },
-        python=Path(sys.executable),
+        environment="test",
         threads=2,
         seed=0,
         timeout_s=timeout_s,
+        cpus=1,
+        memory=100_000_000,
     )
 
 
 WRITE = "(step.out / 'out.txt').write_text('done')\n"
 
 
+def make_runner() -> LocalRunner:
+    runner = LocalRunner(lambda _: Path(sys.executable))
+    runner.get_ready(["test"])
+    return runner
+
+
 def run(tmp_path: Path, one: Job, runner: LocalRunner | None = None) -> Outcome:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    return (runner or LocalRunner()).run(one, scratch, lambda *_: None)
+    return (runner or make_runner()).run(one, scratch, lambda *_: None)
 
 
 def fails(tmp_path: Path, body: str, **given: Any) -> KilnError:
@@ -121,7 +129,7 @@ def test_progress_arrives_and_other_prints_do_not_disturb(tmp_path: Path) -> Non
     scratch.mkdir()
     told: list[tuple[float | None, str]] = []
     body = "print('noise')\nreport_progress(0.5, 'half')\nreport_progress(None, 'on')\n" + WRITE
-    LocalRunner().run(job(tmp_path, body), scratch, lambda share, text: told.append((share, text)))
+    make_runner().run(job(tmp_path, body), scratch, lambda share, text: told.append((share, text)))
     assert told == [(0.5, "half"), (None, "on")]
 
 
@@ -169,6 +177,12 @@ def test_a_segfault_is_told_by_its_signal(tmp_path: Path) -> None:
         ("(step.out / 'out.txt').symlink_to('/etc/hostname')", "plain"),
         (WRITE + "os.link(step.out / 'out.txt', step.out.parent / 'other')", "plain"),
         (WRITE + "os._exit(0)", "without a result"),
+        (
+            "os.rename(step.out, step.out.parent / 'aside')\n"
+            "step.out.symlink_to('aside')\n" + WRITE,
+            "the folder of the outputs is a link",
+        ),
+        (WRITE + "os.mkfifo(step.out.parent / 'result.json')\nos._exit(0)", "without a result"),
     ],
 )
 def test_outputs_are_plain_files_that_the_result_names(
@@ -185,7 +199,7 @@ def test_a_stage_that_hangs_is_ended(tmp_path: Path) -> None:
 
 
 def test_stop_ends_a_stage_that_ignores_nothing(tmp_path: Path) -> None:
-    runner = LocalRunner()
+    runner = make_runner()
     threading.Timer(0.5, lambda: runner.stop(kill=False)).start()
     began = time.monotonic()
     with pytest.raises(Interrupted):
@@ -194,7 +208,7 @@ def test_stop_ends_a_stage_that_ignores_nothing(tmp_path: Path) -> None:
 
 
 def test_stop_kills_a_stage_that_ignores_term(tmp_path: Path) -> None:
-    runner = LocalRunner()
+    runner = make_runner()
     body = (
         "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "report_progress(None, 'deaf')\ntime.sleep(60)"
@@ -229,3 +243,17 @@ def test_what_a_stage_leaves_in_the_background_ends_with_it(tmp_path: Path) -> N
             return
         time.sleep(0.02)
     raise AssertionError(f"process {pid} is still running")
+
+
+@pytest.mark.parametrize("name", ["error.json", "stage.log"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_nothing_but_a_plain_file_of_the_stages_is_read(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text('{"what": "canary", "why": "canary", "next": "", "exit_code": 5}')
+    left = f"step.out.parent / {name!r}"
+    made = f"os.mkfifo({left})" if kind == "pipe" else f"({left}).symlink_to({str(secret)!r})"
+    error = fails(tmp_path, f"({left}).unlink(missing_ok=True)\n{made}\nos._exit(3)")
+    assert "status 3" in error.what
+    assert "canary" not in str(error)

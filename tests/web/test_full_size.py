@@ -24,7 +24,7 @@ Check = Callable[..., Checked]
 
 @pytest.fixture(scope="module")
 def kiln() -> Kiln:
-    return Kiln(Options(weights="random"))
+    return Kiln(Options(weights="random", runner="local"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Container engines: images made from the locks, and stages run in them."""

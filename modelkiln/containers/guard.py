@@ -1,0 +1,169 @@
+"""Checks the seal from inside a container, then runs the stage and reports how it ended.
+
+The runner mounts this file into the container and starts it with the stage's own Python: it uses
+the standard library alone. What an engine was asked for is not taken on trust; a container that
+sees a network, more files or more rights than it should never starts the stage.
+
+Its one argument is JSON: `command` and `environment` of the stage, `uid`, `gpu`, `timeout_s`, and
+`mounts`, the places where something of the host's may be mounted. Standard output carries the
+stage's lines between two of the guard's own: the seal that was found, and the end.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+SCRATCH = "/scratch"
+REFUSED = 78
+# What engines mount on their own account, none of it the user's files.
+_ENGINES_FILES = (
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/etc/passwd",
+    "/etc/group",
+    "/run/.containerenv",
+    "/sbin/docker-init",
+    "/usr/sbin/docker-init",
+    "/run/podman-init",
+)
+# Podman's, in memory, where the root is read-only.
+_ENGINES_MEMORY = ("/run", "/var/tmp")
+_ENGINES_ROOMS = ("/proc/", "/sys/", "/dev/")
+_WRITABLE = (SCRATCH, "/tmp", "/dev/shm", "/dev/mqueue")
+
+
+def main() -> int:
+    """Run the stage that the argument describes; 78 where the seal does not hold."""
+    given = json.loads(sys.argv[1])
+    seal, broken = examine(given)
+    say({"guard": "seal", "seal": seal, "broken": broken})
+    if broken:
+        return REFUSED
+    return supervise(given)
+
+
+def examine(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the container can see and do, and what of that it should not."""
+    broken = []
+    if not Path(SCRATCH, "step.json").is_file():
+        broken.append("files: the engine does not see this machine's files")
+    networks = sorted(one.name for one in Path("/sys/class/net").iterdir())
+    if networks != ["lo"]:
+        broken.append(f"network: it has {', '.join(networks)}")
+    ids = {*os.getresuid()}
+    if ids != {given["uid"]} or 0 in ids:
+        broken.append(f"user: it runs as {sorted(ids)}, not as {given['uid']}")
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    rights = {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")}
+    if any(rights.values()):
+        broken.append(f"capabilities: {', '.join(name for name, one in rights.items() if one)}")
+    if status["NoNewPrivs"].strip() != "1":
+        broken.append("privileges: new ones can be gained")
+    if not os.statvfs("/").f_flag & os.ST_RDONLY:
+        broken.append("files: the root is writable")
+    places = mounted()
+    # A GPU's libraries are mounted by its runtime, wherever it wants.
+    expected = {*given["mounts"], *_WRITABLE, *_ENGINES_FILES, "/"}
+    strange = [
+        place
+        for place, kind in places.items()
+        if place not in expected and not is_engines(place, kind) and not given["gpu"]
+    ]
+    if strange:
+        broken.append(f"files: it sees {', '.join(strange)}")
+    writable = [
+        place
+        for place, kind in places.items()
+        if place not in _WRITABLE and not is_engines(place, kind) and os.access(place, os.W_OK)
+    ]
+    if writable:
+        broken.append(f"files: it can write {', '.join(writable)}")
+    devices = sorted(one.name for one in Path("/dev").iterdir() if is_gpu(one.name))
+    if given["gpu"] and not devices:
+        broken.append("gpu: there is no device in the container")
+    seal = {
+        "network": "none" if networks == ["lo"] else "present",
+        "uid": os.getuid(),
+        "seccomp": status.get("Seccomp", "0").strip() == "2",
+        "devices": devices if given["gpu"] else [],
+    }
+    return seal, broken
+
+
+def is_gpu(device: str) -> bool:
+    """Whether a device's name is an NVIDIA GPU's, or WSL's door to one."""
+    return device.startswith("nvidia") or device == "dxg"
+
+
+def mounted() -> dict[str, str]:
+    """The places where something is mounted, and the type of each file system."""
+    found = {}
+    for line in sorted(Path("/proc/self/mountinfo").read_bytes().splitlines()):
+        place, _, kind = line.partition(b" - ")
+        # The kernel writes blanks as octal numbers.
+        found[place.split(b" ")[4].decode("unicode_escape")] = kind.split(b" ")[0].decode()
+    return found
+
+
+def is_engines(place: str, kind: str) -> bool:
+    """Whether a place is in a file system of the kernel's, or in memory of the container's own."""
+    if kind == "tmpfs" and place in _ENGINES_MEMORY:
+        return True
+    return f"{place}/".startswith(_ENGINES_ROOMS)
+
+
+def supervise(given: dict[str, Any]) -> int:
+    """Run the stage to its end, which comes at the latest after its time."""
+    process = subprocess.Popen(
+        given["command"],
+        cwd=SCRATCH,
+        env=given["environment"],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: end(process.pid, signal.SIGTERM))
+    # The runner ends what is overdue; this holds where nobody is left to do so.
+    timer = threading.Timer(given["timeout_s"], end, (process.pid, signal.SIGKILL))
+    timer.daemon = True
+    timer.start()
+    status = process.wait()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    end(process.pid, signal.SIGKILL)
+    say({"guard": "end", "status": status, "peak_rss": usage.ru_maxrss * 1024, "oom": oom_kills()})
+    return status if status >= 0 else 128 - status
+
+
+def end(pid: int, number: int) -> None:
+    """Signal the stage and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def oom_kills() -> int:
+    """How many processes of this container the kernel ended for want of memory."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        with suppress(OSError, ValueError):
+            for line in Path(path).read_text(encoding="ascii").splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0
+
+
+def say(news: dict[str, Any]) -> None:
+    """One line on standard output."""
+    sys.stdout.write(json.dumps(news) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
