@@ -64,7 +64,8 @@ require() { # PROGRAM PACKAGE...
 }
 
 launch() { # COMMAND...
-    setsid nohup "$@" >"$dir/log" 2>&1 </dev/null 9>&- &
+    # In its own folder: Podman's helper writes a file where it stands when memory runs out.
+    setsid nohup env --chdir="$dir" "$@" >"$dir/log" 2>&1 </dev/null 9>&- &
     local child=$! until=$((SECONDS + wait_s))
     echo "$child" >"$dir/pid"
     while ! answers "$socket"; do

@@ -49,7 +49,8 @@ def by_name(findings: Iterator[Finding]) -> dict[str, Finding]:
 def test_whole_diagnosis_changes_nothing(here: Surroundings, tmp_path: Path) -> None:
     findings = diagnose(here)
     named = by_name(iter(findings))
-    assert {"platform", "cache", "artifacts", "git", "uv", "containers", "gpu", "onnx-*"} <= set(named)
+    about = {"platform", "cache", "artifacts", "git", "uv", "containers", "gpu", "onnx-*"}
+    assert about <= set(named)
     assert list(tmp_path.iterdir()) == []
     for one in findings:
         if one.severity in (Severity.WARNING, Severity.PROBLEM) and one.about != "onnx-*":
