@@ -95,11 +95,10 @@ def build(
     from modelkiln.session import Session
 
     if runner is None:
-        needed = {one.step.environment for one in resolved.values() if one.status is not Status.HIT}
-        choice = kiln.choose_runner(needed)
-        if choice.why:
-            console.note(str(choice))
-        runner = make_runner(kiln, choice)
+        # Again: a damaged file may have been set aside since.
+        now = kiln.resolve(plan)
+        needed = {one.step.environment for one in now.values() if one.status is not Status.HIT}
+        runner = make_runner(kiln, kiln.choose_runner(needed))
     with kiln.store.in_use(on_wait=_say_waiting("the store")), _terminations():
         kiln.store.reap()
         session = Session(kiln, runner)

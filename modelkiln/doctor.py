@@ -263,10 +263,10 @@ def check_runners(_: Surroundings) -> Iterator[Finding]:
 
 def check_engine() -> Finding:
     """Whether steps can run in containers."""
-    from modelkiln.containers.engine import connect
+    from modelkiln.containers.owner import open_engine
 
     try:
-        engine = connect()
+        engine = open_engine()
     except KilnError as error:
         return Finding(
             about="containers", severity=Severity.NOTE, message=error.what, remedy=error.next

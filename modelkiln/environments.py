@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Raised when an installation of the same lock comes out differently.
 RECIPE = 1
+# Likewise for images: what the builder is given besides, and the platforms of their packages.
+IMAGE_RECIPE = 1
 _ROOM = "environments"
 _TOOLS = "tools"
 DESCRIPTION = "environment.json"
@@ -59,6 +61,7 @@ class Environment:
             "settings": _digest(self.settings),
             "base": base.digest,
             "interpreter": base.interpreter,
+            "recipe": str(IMAGE_RECIPE),
         }
 
     def image_digest(self, base: "BasePin") -> str:

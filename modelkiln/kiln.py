@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from modelkiln import console
 from modelkiln.catalog import Catalog, load_catalog
 from modelkiln.environments import Environment, environment
 from modelkiln.errors import KilnError, UsageError
@@ -137,6 +138,8 @@ class Kiln:
         """The runner for steps in these environments; once chosen, it is that of the command."""
         if self._choice is None:
             self._choice = choose(self, names)
+            if self._choice.why:
+                console.note(str(self._choice))
         return self._choice
 
     def _identities(self, name: str) -> Iterator[Mapping[str, Any]]:

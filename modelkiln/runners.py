@@ -62,18 +62,18 @@ def choose(kiln: "Kiln", names: Iterable[str]) -> Choice:
     wanted = kiln.runner_name
     if wanted is RunnerName.LOCAL:
         return Choice(name=RunnerName.LOCAL)
-    from modelkiln.containers.engine import connect
+    from modelkiln.containers.owner import open_engine
 
     environments = {name: kiln.environment(name) for name in sorted(set(names))}
     if wanted is RunnerName.DOCKER:
         for one in environments.values():
             require_dockerfile(one)
-        return Choice(name=RunnerName.DOCKER, engine=connect())
+        return Choice(name=RunnerName.DOCKER, engine=open_engine())
     for one in environments.values():
         if not one.dockerfile.is_file():
             return Choice(name=RunnerName.LOCAL, why=f"{one.name} has no Dockerfile")
     try:
-        engine = connect()
+        engine = open_engine()
     except EnvironmentFailure as error:
         return Choice(name=RunnerName.LOCAL, why=error.what.rstrip("."))
     return _choose_by_images(kiln, engine, environments)

@@ -24,6 +24,7 @@ from modelkiln.errors import (
     VerificationFailure,
 )
 from modelkiln.plan import PROTOCOL
+from modelkiln.records import check_name
 from modelkiln.units import human_bytes
 
 ALMOST_FULL = 1_000_000
@@ -134,8 +135,8 @@ def collect(job: Job, scratch: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     """
     try:
         result = json.loads(_read_left(scratch / "result.json"))
-        names, metrics = list(result["outputs"]), dict(result["metrics"])
-        loaded = set(result["modules"])
+        names, metrics = list(map(check_name, result["outputs"])), dict(result["metrics"])
+        loaded = set(map(str, result["modules"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StageFailure(
             f"{job.name}: the stage ended without a result.",

@@ -85,8 +85,12 @@ def _walk_rooms() -> Iterator[str]:
     roots = [str(REPOSITORY / name) for name in ROOMS]
     roots += [str(folder) for folder in catalog_folders()[1:]]
     yield str(REPOSITORY / "tasks.py")
-    if pins := os.environ.get("MODELKILN_PINS"):
-        yield pins
+    if os.environ.get("MODELKILN_PINS"):
+        from modelkiln.pins import pin_files
+
+        for pins in pin_files()[1:]:
+            # The link and what it leads to.
+            yield from {str(pins), os.path.realpath(pins)}
     while roots:
         folder = roots.pop()
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:

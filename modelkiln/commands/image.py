@@ -24,10 +24,10 @@ def build_image(
     for one in wanted:
         require_dockerfile(one)
     bases = [kiln.base(one) for one in wanted]
-    from modelkiln.containers.engine import connect
     from modelkiln.containers.images import ensure_image
+    from modelkiln.containers.owner import open_engine
 
-    engine = connect()
+    engine = open_engine()
     built = []
     for one, base in zip(wanted, bases, strict=True):
         with show_progress(f"image {one.name}") as on_progress:
@@ -60,9 +60,9 @@ def build_image(
 def list_images(kiln: Kiln, *, as_json: bool = False) -> None:
     """Print the images that modelkiln made, newest first, and whether this checkout needs them."""
     from modelkiln.containers import pruning
-    from modelkiln.containers.engine import connect
+    from modelkiln.containers.owner import open_engine
 
-    engine = connect()
+    engine = open_engine()
     found = pruning.list_images(engine)
     needed = _needed(kiln, engine.kind)
     if as_json:
@@ -103,9 +103,9 @@ def prune_images(
 ) -> None:
     """Remove the images that no environment of this checkout needs, or all that modelkiln made."""
     from modelkiln.containers import pruning
-    from modelkiln.containers.engine import connect
+    from modelkiln.containers.owner import open_engine
 
-    engine = connect()
+    engine = open_engine()
     gone = pruning.prune_images(
         engine,
         _needed(kiln, engine.kind),

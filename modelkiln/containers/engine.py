@@ -75,7 +75,8 @@ def connect(variables: Mapping[str, str] | None = None) -> Engine:
     host = find_host(variables)
     _require_local(host)
     path = Path(host.removeprefix("unix://"))
-    if not path.exists():
+    if not os.path.lexists(path):
+        _require_open(path)
         raise EnvironmentFailure(
             f"No container engine listens on {path}.",
             "Docker is not installed, or its service does not run.",
@@ -131,7 +132,7 @@ def _check(
         version=str(version["Version"]),
         host=host,
         cpus=int(info.get("NCPU") or 1),
-        root=root if root.is_dir() else None,
+        root=root if os.path.isdir(root) else None,  # noqa: PTH112 (it may not be looked at)
         rootless=rootless,
         selinux=any(one.startswith("name=selinux") for one in security),
     )
@@ -145,6 +146,16 @@ def _require_local(host: str) -> None:
             "remote engine does not see.",
             "Unset DOCKER_HOST or name a Unix socket; or run modelkiln on that machine.",
         )
+
+
+def _require_open(path: Path) -> None:
+    """Tell a socket that is hidden in a closed folder from one that is not there."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise explain(error, f"looking for {path}") from error
+    except OSError:
+        return
 
 
 def _require_version(version: Mapping[str, Any]) -> None:

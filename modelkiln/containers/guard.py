@@ -11,6 +11,7 @@ stage's lines between two of the guard's own: the seal that was found, and the e
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -37,66 +38,108 @@ _ENGINES_FILES = (
 # Podman's, in memory, where the root is read-only.
 _ENGINES_MEMORY = ("/run", "/var/tmp")
 _ENGINES_ROOMS = ("/proc/", "/sys/", "/dev/")
+# Fedora's Podman mounts it; what is in it would be the host's.
+_SECRETS = "/run/secrets"
+# Where the runtimes of GPUs put the driver's files.
+_DRIVERS = (
+    "/usr/lib/",
+    "/usr/lib64/",
+    "/lib/",
+    "/lib64/",
+    "/usr/bin/nvidia-",
+    "/usr/local/nvidia/",
+    "/usr/local/cuda/compat/",
+    "/usr/share/nvidia/",
+    "/usr/share/glvnd/",
+    "/usr/share/egl/",
+    "/usr/share/vulkan/",
+    "/etc/vulkan/",
+    "/etc/OpenCL/",
+    "/run/nvidia-",
+)
+RIGHTS = ("CapEff", "CapPrm", "CapBnd", "CapAmb")
 _WRITABLE = (SCRATCH, "/tmp", "/dev/shm", "/dev/mqueue")
 
 
 def main() -> int:
     """Run the stage that the argument describes; 78 where the seal does not hold."""
     given = json.loads(sys.argv[1])
-    seal, broken = examine(given)
+    seal, broken = judge(given, look())
     say({"guard": "seal", "seal": seal, "broken": broken})
     if broken:
         return REFUSED
     return supervise(given)
 
 
-def examine(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What the container can see and do, and what of that it should not."""
-    broken = []
-    if not Path(SCRATCH, "step.json").is_file():
-        broken.append("files: the engine does not see this machine's files")
-    networks = sorted(one.name for one in Path("/sys/class/net").iterdir())
-    if networks != ["lo"]:
-        broken.append(f"network: it has {', '.join(networks)}")
-    ids = {*os.getresuid()}
-    if ids != {given["uid"]} or 0 in ids:
-        broken.append(f"user: it runs as {sorted(ids)}, not as {given['uid']}")
+def look() -> dict[str, Any]:
+    """What this process can see and do."""
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    rights = {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")}
-    if any(rights.values()):
-        broken.append(f"capabilities: {', '.join(name for name, one in rights.items() if one)}")
-    if status["NoNewPrivs"].strip() != "1":
-        broken.append("privileges: new ones can be gained")
-    if not os.statvfs("/").f_flag & os.ST_RDONLY:
-        broken.append("files: the root is writable")
     places = mounted()
-    # A GPU's libraries are mounted by its runtime, wherever it wants.
+    return {
+        "step": Path(SCRATCH, "step.json").is_file(),
+        # Some kernels give every namespace devices that are down and that nobody here could raise.
+        "networks": sorted(one.name for one in Path("/sys/class/net").iterdir() if is_up(one)),
+        "ids": sorted({*os.getresuid()}),
+        "rights": {name: int(status[name], 16) for name in RIGHTS},
+        "no_new_privileges": status["NoNewPrivs"].strip() == "1",
+        "seccomp": status.get("Seccomp", "0").strip() == "2",
+        "root_read_only": bool(os.statvfs("/").f_flag & os.ST_RDONLY),
+        "places": places,
+        "writable": [one for one in places if is_file(one) and os.access(one, os.W_OK)],
+        "empty": [one for one in places if is_empty(one)],
+        "gpus": sorted(one.name for one in Path("/dev").iterdir() if is_gpu(one.name)),
+    }
+
+
+def judge(given: dict[str, Any], seen: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The seal as the record tells it, and what of all that is seen should not be."""
+    broken = []
+    if not seen["step"]:
+        broken.append("files: the engine does not see this machine's files")
+    if set(seen["networks"]) - {"lo"}:
+        broken.append(f"network: it has {', '.join(seen['networks'])}")
+    if seen["ids"] != [given["uid"]] or 0 in seen["ids"]:
+        broken.append(f"user: it runs as {seen['ids']}, not as {given['uid']}")
+    if any(seen["rights"].values()):
+        names = (name for name, held in seen["rights"].items() if held)
+        broken.append(f"capabilities: {', '.join(names)}")
+    if not seen["no_new_privileges"]:
+        broken.append("privileges: new ones can be gained")
+    if not seen["root_read_only"]:
+        broken.append("files: the root is writable")
     expected = {*given["mounts"], *_WRITABLE, *_ENGINES_FILES, "/"}
     strange = [
         place
-        for place, kind in places.items()
-        if place not in expected and not is_engines(place, kind) and not given["gpu"]
+        for place, kind in seen["places"].items()
+        if place not in expected
+        and not is_engines(place, kind)
+        and not (given["gpu"] and place.startswith(_DRIVERS))
+        and not (place == _SECRETS and place in seen["empty"])
     ]
     if strange:
         broken.append(f"files: it sees {', '.join(strange)}")
     writable = [
         place
-        for place, kind in places.items()
-        if place not in _WRITABLE and not is_engines(place, kind) and os.access(place, os.W_OK)
+        for place in seen["writable"]
+        if place not in _WRITABLE and not is_engines(place, seen["places"][place])
     ]
     if writable:
         broken.append(f"files: it can write {', '.join(writable)}")
-    devices = sorted(one.name for one in Path("/dev").iterdir() if is_gpu(one.name))
-    if given["gpu"] and not devices:
+    if given["gpu"] and not seen["gpus"]:
         broken.append("gpu: there is no device in the container")
     seal = {
-        "network": "none" if networks == ["lo"] else "present",
-        "uid": os.getuid(),
-        "seccomp": status.get("Seccomp", "0").strip() == "2",
-        "devices": devices if given["gpu"] else [],
+        "network": "present" if set(seen["networks"]) - {"lo"} else "none",
+        "uid": given["uid"],
+        "seccomp": seen["seccomp"],
+        "devices": seen["gpus"] if given["gpu"] else [],
     }
     return seal, broken
+
+
+def is_up(device: Path) -> bool:
+    """Whether a network device could carry anything."""
+    return bool(int((device / "flags").read_text(encoding="ascii"), 16) & 1)
 
 
 def is_gpu(device: str) -> bool:
@@ -104,13 +147,26 @@ def is_gpu(device: str) -> bool:
     return device.startswith("nvidia") or device == "dxg"
 
 
+def is_file(place: str) -> bool:
+    """Whether it is a file or a folder: a driver's socket takes words, whoever may write it."""
+    return Path(place).is_file() or Path(place).is_dir()
+
+
+def is_empty(place: str) -> bool:
+    """Whether it is a folder with nothing in it."""
+    with suppress(OSError):
+        return not any(Path(place).iterdir())
+    return False
+
+
 def mounted() -> dict[str, str]:
     """The places where something is mounted, and the type of each file system."""
     found = {}
     for line in sorted(Path("/proc/self/mountinfo").read_bytes().splitlines()):
         place, _, kind = line.partition(b" - ")
-        # The kernel writes blanks as octal numbers.
-        found[place.split(b" ")[4].decode("unicode_escape")] = kind.split(b" ")[0].decode()
+        # The kernel writes blanks as octal numbers, and leaves other bytes as they are.
+        name = re.sub(rb"\\([0-7]{3})", lambda one: bytes([int(one[1], 8)]), place.split(b" ")[4])
+        found[os.fsdecode(name)] = kind.split(b" ")[0].decode()
     return found
 
 
@@ -138,6 +194,8 @@ def supervise(given: dict[str, Any]) -> int:
     status = process.wait()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     end(process.pid, signal.SIGKILL)
+    # The stage may have left a line without its end.
+    sys.stdout.write("\n")
     say({"guard": "end", "status": status, "peak_rss": usage.ru_maxrss * 1024, "oom": oom_kills()})
     return status if status >= 0 else 128 - status
 

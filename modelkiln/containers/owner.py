@@ -6,13 +6,13 @@ be known of their processes from here.
 """
 
 import os
-from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 
 import docker
 import requests
 
-from modelkiln.containers.engine import Engine, explain
+from modelkiln.containers.engine import Engine, connect, explain
 
 LABEL = "io.modelkiln.owner"
 
@@ -46,13 +46,30 @@ def remove_orphans(engine: Engine) -> int:
     try:
         for container in engine.client.api.containers(all=True, filters={"label": LABEL}):
             if not is_alive(str((container.get("Labels") or {}).get(LABEL, ""))):
-                # Another command may be at it as well.
-                with suppress(docker.errors.NotFound):
-                    engine.client.api.remove_container(container["Id"], force=True, v=True)
-                    removed += 1
+                removed += _remove(engine, container["Id"])
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise explain(error, "looking for containers that were left behind") from error
     return removed
+
+
+def open_engine() -> Engine:
+    """The engine, after what dead commands left on it was removed; errors as `connect`."""
+    engine = connect()
+    remove_orphans(engine)
+    return engine
+
+
+def _remove(engine: Engine, container: str) -> int:
+    try:
+        engine.client.api.remove_container(container, force=True, v=True)
+    except docker.errors.NotFound:
+        return 0
+    except docker.errors.APIError as error:
+        # Another command is at it as well.
+        if error.status_code != HTTPStatus.CONFLICT:
+            raise
+        return 0
+    return 1
 
 
 def _name(pid: int, started: str) -> str:

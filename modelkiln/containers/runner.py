@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,27 +18,27 @@ from typing import Any
 import docker
 import requests
 from docker.models.containers import Container
-from docker.types import DeviceRequest, Mount
+from docker.types import Mount
 
 from modelkiln.atomic import disk_errors
 from modelkiln.containers import guard
 from modelkiln.containers.engine import Engine, explain, no_gpu
-from modelkiln.containers.owner import LABEL as OWNER_LABEL
-from modelkiln.containers.owner import remove_orphans, this_process
+from modelkiln.containers.sealing import PYTHON, create_sealed
 from modelkiln.errors import EnvironmentFailure, Interrupted, KilnError, OutOfSpace
 from modelkiln.runner import GRACE_S, STAGE_ARGUMENTS, OnProgress, overdue_failure, read_progress
 from modelkiln.stage import Job, Outcome, clean_environment, collect, failure, prepare, read_log
 from modelkiln.units import human_bytes
 
-PYTHON = "/opt/venv/bin/python"
+Output = tuple[bytes | None, bytes | None]
+
 GUARD = "/modelkiln/guard.py"
 # For a caller who is root, whom no container may be.
 NOBODY = 65532
-PIDS = 512
-TEMPORARY_BYTES = 2_000_000_000
 # What the page cache of files just written and a stage's odd peak may take beyond its share.
 _MEMORY_FACTOR, _MEMORY_FLOOR = 2, 1_000_000_000
 _KILLED = 137
+# A stage that never ends its line, or its log, may not fill the memory or the disk of the host.
+_LONGEST_LINE, _LONGEST_LOG = 1_000_000, 200_000_000
 
 
 class DockerRunner:
@@ -62,8 +62,7 @@ class DockerRunner:
         self._user = (NOBODY, NOBODY) if root else (os.getuid(), os.getgid())
 
     def get_ready(self, environments: Iterable[str]) -> None:
-        """Remove what dead commands left behind, and build the images that are not there yet."""
-        remove_orphans(self._engine)
+        """Build the images that are not there yet."""
         for name in environments:
             self._images[name] = self._get_image(name)
 
@@ -81,8 +80,9 @@ class DockerRunner:
             mounts = self._mounts(job, scratch)
             if os.getuid() == 0:
                 _give(scratch, *self._user)
-        log = scratch / "stage.log"
-        log.touch()
+            # Not the stage's: it may not write what is shown as its last words.
+            log = scratch / "stage.log"
+            log.touch()
         container: Container | None = None
         overdue = threading.Event()
         try:
@@ -108,7 +108,7 @@ class DockerRunner:
             outputs=outputs,
             metrics=metrics,
             seconds=round(time.monotonic() - started, 3),
-            peak_rss=int(news["end"]["peak_rss"]),
+            peak_rss=int(news.get("end", {}).get("peak_rss", 0)),
             seal={"sealed": "full", **news["seal"]["seal"], "engine": str(self._engine)},
         )
 
@@ -135,50 +135,32 @@ class DockerRunner:
         ]
 
     def _create(self, job: Job, mounts: list[Mount]) -> Container:
-        uid, gid = self._user
-        memory = memory_limit(job)
         told = {
             "command": [PYTHON, *STAGE_ARGUMENTS],
             "environment": clean_environment(job, guard.SCRATCH, "/tmp"),
-            "uid": uid,
+            "uid": self._user[0],
             "gpu": job.gpu,
             "timeout_s": job.timeout_s + 60,
             "mounts": [one["Target"] for one in mounts],
         }
-        options: dict[str, Any] = {
-            "user": f"{uid}:{gid}",
-            "working_dir": guard.SCRATCH,
-            "entrypoint": [PYTHON, "-I", "-S", "-B", GUARD, json.dumps(told)],
-            "mounts": mounts,
-            "tmpfs": {"/tmp": f"size={TEMPORARY_BYTES},mode=1777,nosuid,nodev,noexec"},
-            "network_mode": "none",
-            "read_only": True,
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
-            "pids_limit": PIDS,
-            "mem_limit": memory,
-            "memswap_limit": memory,
-            "nano_cpus": min(job.cpus, self._engine.cpus) * 1_000_000_000,
-            "init": True,
-            "log_config": {"type": "none"},
-            "labels": {
-                OWNER_LABEL: this_process(),
-                "io.modelkiln.run": self._run,
-                "io.modelkiln.step": job.name,
-                "io.modelkiln.key": job.key,
-            },
-        }
-        if self._engine.selinux:
-            options["security_opt"] = ["no-new-privileges", "label=disable"]
-        if self._engine.rootless:
-            options["userns_mode"] = "keep-id"
-        if job.gpu:
-            options["device_requests"] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
         with self._lock:
             if self._stopping:
                 raise Interrupted(f"{job.name}: stopped before it began.")
-            container = self._engine.client.containers.create(
-                self._images[job.environment], **options
+            container = create_sealed(
+                self._engine,
+                self._images[job.environment],
+                [PYTHON, "-I", "-S", "-B", GUARD, json.dumps(told)],
+                mounts=mounts,
+                user=self._user,
+                memory=memory_limit(job),
+                cpus=job.cpus,
+                gpu=job.gpu,
+                folder=guard.SCRATCH,
+                labels={
+                    "io.modelkiln.run": self._run,
+                    "io.modelkiln.step": job.name,
+                    "io.modelkiln.key": job.key,
+                },
             )
             self._running.add(container)
         return container
@@ -207,12 +189,17 @@ class DockerRunner:
             if self._stopping:
                 raise Interrupted(f"{job.name}: stopped before it began.")
             container.start()
+            if self._stopping:
+                # What came between found nothing to end.
+                _end(container, True)
             timer.start()
-            with log.open("wb") as file:
-                for out, err in stream:
-                    if err:
-                        file.write(err)
+            written = 0
+            with disk_errors(f"writing the log of {job.name}", log), log.open("wb") as file:
+                for out, err in _read(stream):
+                    if err and written < _LONGEST_LOG:
+                        written += file.write(err)
                     *lines, rest = (rest + (out or b"")).split(b"\n")
+                    rest = rest[-_LONGEST_LINE:]
                     for line in lines:
                         if not _read_news(line, news):
                             read_progress(line, on_progress)
@@ -228,7 +215,7 @@ class DockerRunner:
         return news, state
 
     def _require_seal(self, job: Job, news: Mapping[str, Any]) -> None:
-        broken = news.get("seal", {}).get("broken", [])
+        broken = news["seal"]["broken"] if "seal" in news else ["nothing of it could be seen"]
         if any(one.startswith("gpu:") for one in broken):
             raise no_gpu(f"{self._engine} took the request and gave no device.")
         if broken:
@@ -267,6 +254,15 @@ class DockerRunner:
         # Where the engine is gone, the next command removes it.
         with suppress(docker.errors.DockerException, requests.RequestException):
             container.remove(force=True, v=True)
+
+
+def _read(stream: Iterator[Output]) -> Iterator[Output]:
+    """What a container says; an engine that is gone ends it."""
+    try:
+        yield from stream
+    except (requests.RequestException, docker.errors.DockerException, ConnectionError):
+        # What became of the container is asked for next, and told from that.
+        return
 
 
 def memory_limit(job: Job) -> int:

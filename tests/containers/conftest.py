@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 from modelkiln.containers.engine import Engine, connect
-from modelkiln.containers.images import Image, ensure_image, find_obstacle
+from modelkiln.containers.images import BUILD_LABEL, Image, ensure_image, find_obstacle
 from modelkiln.containers.owner import LABEL
 from modelkiln.containers.runner import DockerRunner
 from modelkiln.environments import environment
@@ -86,20 +86,22 @@ def runner(engine: Engine, toy_image: Image) -> DockerRunner:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each test on an engine it has the containers, networks and volumes of before."""
-    if "engine" not in request.fixturenames:
-        yield
-        return
-    found: Engine = request.getfixturevalue("engine")
-    before = _things(found)
+    """After each test its engines have the containers, networks and volumes of before."""
+    names = {"engine", "docker_engine"} & set(request.fixturenames)
+    engines: list[Engine] = [request.getfixturevalue(name) for name in sorted(names)]
+    before = [_things(one) for one in engines]
     yield
-    assert _things(found) == before
+    assert [_things(one) for one in engines] == before
 
 
 def _things(engine: Engine) -> set[str]:
     client = engine.client
     return {
-        *(one["Id"] for one in client.api.containers(all=True, filters={"label": LABEL})),
+        *(
+            one["Id"]
+            for label in (LABEL, BUILD_LABEL)
+            for one in client.api.containers(all=True, filters={"label": label})
+        ),
         *(one["Id"] for one in client.api.networks()),
         *(one["Name"] for one in client.api.volumes().get("Volumes") or ()),
     }

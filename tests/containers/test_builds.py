@@ -128,3 +128,7 @@ def test_ctrl_c_leaves_a_valid_store_and_no_container(
     assert process.returncode == 130, said
     assert engine.client.api.containers(all=True, filters={"label": LABEL}) == []
     assert [one for one in scratch.glob("*") if one.is_dir()] == []
+    checked = subprocess.run(
+        [*INVOKE, "store.verify"], cwd=REPOSITORY, env=dict(settings), check=False
+    )
+    assert checked.returncode == 0

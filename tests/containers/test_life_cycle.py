@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import which
 
 import pytest
+from docker.models.containers import Container
 
 from modelkiln.containers.engine import Engine, connect
 from modelkiln.containers.images import Image, ensure_image
@@ -188,8 +189,71 @@ def test_after_kill_9_the_next_command_removes_the_containers(
     process.communicate()
     (left,) = engine.client.api.containers(filters={"label": LABEL})
     assert left["State"] == "running"
-    DockerRunner(engine, lambda _: "").get_ready([])
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "image.list"],
+        cwd=REPOSITORY,
+        env={**os.environ, "DOCKER_HOST": engine.host},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     assert engine.client.api.containers(all=True, filters={"label": LABEL}) == []
+
+
+def test_several_commands_may_clean_up_at_once(
+    engine: Engine, toy_image: Image, tmp_path: Path
+) -> None:
+    for _ in range(4):
+        engine.client.containers.create(toy_image.id, ["true"], labels={LABEL: "gone:0:0:0"})
+    errors: list[KilnError] = []
+
+    def clean_up() -> None:
+        try:
+            remove_orphans(engine)
+        except KilnError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=clean_up) for _ in range(3)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert errors == []
+
+
+def test_a_stop_that_comes_before_the_start_is_not_lost(
+    runner: DockerRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Container.start
+
+    def stopped_first(container: Container) -> None:
+        runner.stop(kill=False)
+        time.sleep(0.5)
+        start(container)
+
+    monkeypatch.setattr(Container, "start", stopped_first)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        runner.run(make_job(tmp_path, "time.sleep(60)"), scratch, lambda *_: None)
+    assert time.monotonic() - began < 20
+
+
+def test_a_stage_cannot_hide_how_it_ended(runner: DockerRunner, tmp_path: Path) -> None:
+    """It holds the guard's own pipe: a line without an end, and one without bounds."""
+    body = "from exporters import protocol\nprotocol._progress_stream.write({text}); "
+    body += "protocol._progress_stream.flush()\n" + WRITE
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    job = make_job(tmp_path, body.format(text="'abc'"))
+    assert runner.run(job, scratch, lambda *_: None).peak_rss > 1_000_000
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "scratch").mkdir()
+    job = make_job(again, body.format(text="'x' * 30_000_000"))
+    assert runner.run(job, again / "scratch", lambda *_: None).metrics == {"answer": 42}
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])

@@ -14,6 +14,7 @@ from modelkiln.containers.engine import Engine
 from modelkiln.containers.images import Image
 from modelkiln.containers.runner import GUARD, PYTHON, DockerRunner
 from modelkiln.errors import EnvironmentFailure, KilnError, StageFailure
+from modelkiln.paths import REPOSITORY
 from modelkiln.stage import Job, Outcome
 from tests.containers.stages import WRITE, make_job
 
@@ -131,7 +132,13 @@ def test_no_other_steps_files_are_seen(runner: DockerRunner, tmp_path: Path) -> 
     other = tmp_path / "other"
     other.mkdir()
     (other / "secret").write_text("canary")
-    host = [str(other), str(tmp_path), "/work", "/var/run/docker.sock", str(Path.home() / ".ssh")]
+    host = [
+        str(other),
+        str(tmp_path),
+        str(REPOSITORY),
+        "/var/run/docker.sock",
+        str(Path.home() / ".ssh"),
+    ]
     here = ["/scratch", "/tmp", "/proc", "/sys", "/dev", "/etc", "/usr", "/opt"]
     found = find(runner, tmp_path, f"[one for one in {host + here!r} if os.path.exists(one)]")
     assert found == here
@@ -215,6 +222,16 @@ def _files(folder: Path) -> list[Path]:
             "without a result",
         ),
         (WRITE + "os.mkfifo('/scratch/result.json'); os._exit(0)", "without a result"),
+        (
+            WRITE + "open('/scratch/result.json', 'w').write("
+            "json.dumps({'outputs': [{}], 'metrics': {}, 'modules': []})); os._exit(0)",
+            "without a result",
+        ),
+        (
+            WRITE + "open('/scratch/result.json', 'w').write("
+            "json.dumps({'outputs': ['../../out.txt'], 'metrics': {}, 'modules': []})); os._exit(0)",
+            "without a result",
+        ),
     ],
 )
 def test_outputs_are_plain_files_that_stay_inside(

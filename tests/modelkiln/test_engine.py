@@ -134,6 +134,14 @@ def test_a_socket_without_permission_is_told(tmp_path: Path) -> None:
     assert "usermod -aG docker" in error
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become someone without permission")
+def test_a_socket_in_a_closed_folder_is_told(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    error = as_nobody(lambda: refused(f"unix://{closed}/s"), tmp_path)
+    assert "may not be used" in error
+
+
 def as_nobody(action: Callable[[], KilnError], folder: Path) -> str:
     """What an action gives in a process without rights."""
     for parent in (folder, *folder.parents[:3]):
