@@ -12,7 +12,8 @@ import pytest
 from modelkiln.containers import guard
 from modelkiln.containers.engine import Engine
 from modelkiln.containers.images import Image
-from modelkiln.containers.runner import GUARD, PYTHON, DockerRunner
+from modelkiln.containers.runner import GUARD, DockerRunner
+from modelkiln.containers.sealing import PYTHON
 from modelkiln.errors import EnvironmentFailure, KilnError, StageFailure
 from modelkiln.paths import REPOSITORY
 from modelkiln.stage import Job, Outcome
@@ -132,13 +133,8 @@ def test_no_other_steps_files_are_seen(runner: DockerRunner, tmp_path: Path) -> 
     other = tmp_path / "other"
     other.mkdir()
     (other / "secret").write_text("canary")
-    host = [
-        str(other),
-        str(tmp_path),
-        str(REPOSITORY),
-        "/var/run/docker.sock",
-        str(Path.home() / ".ssh"),
-    ]
+    host = [str(one) for one in (other, tmp_path, REPOSITORY, Path.home() / ".ssh")]
+    host.append("/var/run/docker.sock")
     here = ["/scratch", "/tmp", "/proc", "/sys", "/dev", "/etc", "/usr", "/opt"]
     found = find(runner, tmp_path, f"[one for one in {host + here!r} if os.path.exists(one)]")
     assert found == here
@@ -206,6 +202,13 @@ def _files(folder: Path) -> list[Path]:
     return sorted(one for one in folder.rglob("*") if "scratch-" not in str(one))
 
 
+# A result of the stage's own making.
+LIE = (
+    "result = {{'outputs': [{}], 'metrics': {{}}, 'modules': []}}\n"
+    "open('/scratch/result.json', 'w').write(json.dumps(result)); os._exit(0)"
+)
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -222,16 +225,8 @@ def _files(folder: Path) -> list[Path]:
             "without a result",
         ),
         (WRITE + "os.mkfifo('/scratch/result.json'); os._exit(0)", "without a result"),
-        (
-            WRITE + "open('/scratch/result.json', 'w').write("
-            "json.dumps({'outputs': [{}], 'metrics': {}, 'modules': []})); os._exit(0)",
-            "without a result",
-        ),
-        (
-            WRITE + "open('/scratch/result.json', 'w').write("
-            "json.dumps({'outputs': ['../../out.txt'], 'metrics': {}, 'modules': []})); os._exit(0)",
-            "without a result",
-        ),
+        (WRITE + LIE.format("{}"), "without a result"),
+        (WRITE + LIE.format("'../../out.txt'"), "without a result"),
     ],
 )
 def test_outputs_are_plain_files_that_stay_inside(
