@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from modelkiln.errors import KilnError
+
 
 class CommandFailed(Exception):
     """A command ended with another status than 0."""
@@ -26,7 +28,7 @@ def follow(
 
     Raises:
         CommandFailed: It failed. All of its lines were given before.
-        OSError: What it was to read cannot be read.
+        KilnError, OSError: What it was to read cannot be read.
     """
     import selectors
     import shutil
@@ -45,7 +47,7 @@ def follow(
         start_new_session=True,
     )
     assert process.stdout is not None
-    failures: list[OSError] = []
+    failures: list[Exception] = []
     feeder: threading.Thread | None = None
     rest = b""
     try:
@@ -80,14 +82,14 @@ def follow(
         process.stdout.close()
 
 
-def _feed(given: Iterable[bytes], pipe: IO[bytes], failures: list[OSError]) -> None:
+def _feed(given: Iterable[bytes], pipe: IO[bytes], failures: list[Exception]) -> None:
     # A command that ended says itself why.
     with suppress(BrokenPipeError), pipe:
         blocks = iter(given)
         while True:
             try:
                 block = next(blocks, None)
-            except OSError as error:
+            except (KilnError, OSError) as error:
                 failures.append(error)
                 return
             if block is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from modelkiln.containers.build_cache import forgotten
 from modelkiln.containers.context import EPOCH, Context
 from modelkiln.containers.engine import Engine
 from modelkiln.follow import CommandFailed, follow
@@ -23,6 +24,7 @@ OnLine = Callable[[str], None]
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 _KEPT = ("PATH", "HOME", "TMPDIR", "DOCKER_CONFIG", "XDG_RUNTIME_DIR")
 _BUILDX = re.compile(r"github\.com/docker/buildx v?(\d+)\.(\d+)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _DOCKER = re.compile(r"Docker version (\d+)\.")
 # From this version on a docker without buildx has no BuildKit, and from the other on buildx adds
 # a provenance with times to an image unless told not to.
@@ -83,15 +85,14 @@ class CommandBuilder:
 
     Attributes:
         command: What begins a build.
-        host: The engine's address.
     """
 
     name: str
     command: tuple[str, ...]
-    host: str
+    engine: Engine
 
     def build(self, request: Request, on_line: OnLine) -> str:
-        with tempfile.TemporaryDirectory(prefix="modelkiln-") as folder:
+        with tempfile.TemporaryDirectory(prefix="modelkiln-") as folder, forgotten(self.engine):
             identity = Path(folder) / "id"
             options = ["--progress=plain", "--network=none", f"--iidfile={identity}"]
             arguments = dict.fromkeys(_both_cases(_PROXIES), "") | request.arguments
@@ -112,7 +113,7 @@ class CommandBuilder:
     def _variables(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         return kept | {
-            "DOCKER_HOST": self.host,
+            "DOCKER_HOST": self.engine.host,
             "DOCKER_BUILDKIT": "1",
             "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
             "SOURCE_DATE_EPOCH": str(EPOCH),
@@ -139,7 +140,8 @@ class ApiBuilder:
             rm=True,
             forcerm=True,
             nocache=request.anew,
-            network_mode="none",
+            # Podman's builder takes another word, and would give "none" the host's network.
+            network_mode="none" if self.engine.kind == "docker" else "NetworkDisabled",
             buildargs=request.arguments,
             labels=dict(request.labels),
             use_config_proxy=False,
@@ -164,7 +166,7 @@ def find_builder(engine: Engine, variables: Mapping[str, str] | None = None) -> 
     """The builder to use: BuildKit where a docker command on the PATH has it, else the engine's."""
     if engine.kind == "docker":
         path = (os.environ if variables is None else variables).get("PATH", os.defpath)
-        found = [_look_at(one, engine.host) for one in _commands(path)]
+        found = [_look_at(one, engine) for one in _commands(path)]
         for kind in ("buildx", "built-in"):
             for builder in found:
                 if builder is not None and kind in builder.name:
@@ -181,7 +183,7 @@ def _commands(path: str) -> Iterator[str]:
             yield str(command.absolute())
 
 
-def _look_at(command: str, host: str) -> CommandBuilder | None:
+def _look_at(command: str, engine: Engine) -> CommandBuilder | None:
     buildx = _BUILDX.search(_ask(command, "buildx", "version"))
     if buildx:
         begin = [command, "buildx", "build", "--builder=default", "--load"]
@@ -189,11 +191,11 @@ def _look_at(command: str, host: str) -> CommandBuilder | None:
         if version >= _PROVENANCE:
             begin.append("--provenance=false")
         name = f"BuildKit (buildx {version[0]}.{version[1]})"
-        return CommandBuilder(name=name, command=tuple(begin), host=host)
+        return CommandBuilder(name=name, command=tuple(begin), engine=engine)
     version_line = _DOCKER.match(_ask(command, "--version"))
     if version_line and int(version_line[1]) < _NO_BUILTIN:
         name = f"BuildKit (built-in client of docker {version_line[1]})"
-        return CommandBuilder(name=name, command=(command, "build"), host=host)
+        return CommandBuilder(name=name, command=(command, "build"), engine=engine)
     return None
 
 
@@ -215,7 +217,8 @@ def _both_cases(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _lines(news: Mapping[str, Any]) -> Iterator[str]:
     said = news.get("stream") or news.get("error") or news.get("status") or ""
-    yield from filter(None, (line.rstrip() for line in str(said).splitlines())) if said else ("",)
+    plain = _COLOUR.sub("", str(said))
+    yield from filter(None, map(str.rstrip, plain.splitlines())) if said else ("",)
 
 
 def _identity(news: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from modelkiln.containers.wheelhouse import list_packages
 from modelkiln.environments import Environment
+from modelkiln.errors import EnvironmentFailure
 from modelkiln.hashing import CHUNK
 from modelkiln.installation import read_settings
 from modelkiln.installer import read_lock
@@ -33,8 +34,19 @@ class Context:
         """The tar, piece by piece.
 
         Raises:
-            OSError: A file cannot be read, or changed in size meanwhile.
+            EnvironmentFailure: A file cannot be read, or changed in size meanwhile. (An OSError
+                would be taken for one of the connection that they are sent through.)
         """
+        try:
+            yield from self._blocks()
+        except OSError as error:
+            raise EnvironmentFailure(
+                "The packages cannot be sent to the builder.",
+                str(error),
+                "Something changed the cache meanwhile, such as env.prune: run the command again.",
+            ) from error
+
+    def _blocks(self) -> Iterator[bytes]:
         length = 0
         folders: set[str] = set()
         for name, content in sorted(self.files.items()):

@@ -116,7 +116,10 @@ def _check(
     path = Path(host.removeprefix("unix://"))
     kind = _kind(version)
     security = [str(one) for one in info.get("SecurityOptions") or ()]
-    rootless = any(one.startswith("name=rootless") for one in security)
+    # Docker says it in one way, Podman in the other.
+    rootless = any(one.startswith("name=rootless") for one in security) or bool(
+        info.get("Rootless")
+    )
     if kind == "docker" and (rootless or any(one.startswith("name=userns") for one in security)):
         raise EnvironmentFailure(
             f"The Docker engine on {path} cannot be used.",

@@ -46,7 +46,8 @@ LABEL = "io.modelkiln.image"
 ENVIRONMENT_LABEL = "io.modelkiln.environment"
 BUILD_LABEL = "io.modelkiln.build"
 _ROOM = "images"
-_TAIL = 20
+_TAIL, _KEPT = 20, 500
+_FULL = ("no space left on device", "errno 28", "disk quota exceeded")
 # The packages twice on their way in, then the layer of the build and that of the image.
 _DISK_FACTOR = 3
 
@@ -220,7 +221,7 @@ class _Work:
     def _run(self, builder: Builder, request: Request, on_progress: OnProgress) -> str:
         log = _record(self.environment, self.base, self.cache).with_suffix(".log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        tail: deque[str] = deque(maxlen=_TAIL)
+        tail: deque[str] = deque(maxlen=_KEPT)
         progress = BuildProgress(on_progress)
         try:
             with log.open("w", encoding="utf-8") as file:
@@ -277,23 +278,24 @@ class _Work:
 
 def explain_build(said: str, log: Path, environment: Environment) -> KilnError:
     """The error of a build that failed, by the last words of the builder."""
-    lower = said.lower()
     kept = f"The whole log is {log}."
-    if "no space left on device" in lower or "errno 28" in lower or "disk quota" in lower:
+    lines = said.splitlines()
+    full = [line for line in lines if any(sign in line.lower() for sign in _FULL)]
+    if full:
         return OutOfSpace(
             f"The engine's disk is full: the {environment.name} image cannot be built.",
-            said[-800:],
+            full[-1].strip(),
             f"Free some: invoke image.prune, docker builder prune, docker system df. {kept}",
         )
-    if "do not match the hashes" in lower:
+    if "do not match the hashes" in said.lower():
         return PinError(
             "A package in the cache is not the one that the lock names.",
-            said[-800:],
+            "Its file was altered since it was fetched.",
             f"Remove it with invoke env.prune --all. {kept}",
         )
     return EnvironmentFailure(
         f"The {environment.name} image cannot be built.",
-        said or "The builder said nothing.",
+        "\n".join(lines[-_TAIL:]) or "The builder said nothing.",
         f"{kept} --runner local does without images.",
     )
 
@@ -357,20 +359,24 @@ def _engine_errors(doing: str) -> Iterator[None]:
 
 
 def _source(folder: Path) -> dict[str, str]:
-    """Where an environment's files come from, as far as git says."""
+    """Where an environment's files come from, as far as git says; no path of this machine, and no
+    revision that is not theirs."""
+    labels = {}
+    address = _ask_git(folder, "config", "--get", "remote.origin.url")
+    public = address.startswith(("https://", "ssh://")) and "@" not in address.split("/")[2]
+    if public or address.startswith("git@"):
+        labels["org.opencontainers.image.source"] = address
+    if not _ask_git(folder, "status", "--porcelain", "--", "."):
+        labels["org.opencontainers.image.revision"] = _ask_git(folder, "rev-parse", "HEAD")
+    return {name: value for name, value in labels.items() if value}
+
+
+def _ask_git(folder: Path, *command: str) -> str:
     import subprocess
 
-    labels = {}
-    for name, command in (
-        ("revision", ("rev-parse", "HEAD")),
-        ("source", ("config", "--get", "remote.origin.url")),
-    ):
-        with suppress(OSError, subprocess.SubprocessError):
-            done = subprocess.run(
-                ["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10
-            )
-            said = done.stdout.strip()
-            # An address may hold a password before its host.
-            if done.returncode == 0 and said and "@" not in said.partition("//")[2]:
-                labels[f"org.opencontainers.image.{name}"] = said
-    return labels
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            ["git", *command], cwd=folder, capture_output=True, text=True, timeout=10
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+    return ""

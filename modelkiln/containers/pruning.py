@@ -116,9 +116,10 @@ def _remove(engine: Engine, one: Listed, cache: Path) -> bool:
             engine.client.images.remove(one.name)
             return True
         with exclude(lock_of(one.digest, cache), f"{one.name or one.id} is being built."):
-            with suppress(docker.errors.ImageNotFound):
-                # Podman knows no id with a prefix here.
-                engine.client.images.remove(one.name or one.id.removeprefix("sha256:"))
+            if one.name:
+                with suppress(docker.errors.ImageNotFound):
+                    engine.client.images.remove(one.name)
+            # It takes what has no name; Podman removes nothing by its id.
             sweep(engine, one.digest)
             return True
     except Held:

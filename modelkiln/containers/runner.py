@@ -97,7 +97,7 @@ class DockerRunner:
                 raise Interrupted(f"{job.name}: stopped.")
             if overdue.is_set():
                 raise overdue_failure(job)
-            self._require_seal(job, news)
+            self._require_seal(job, news, state, log)
             if state["ExitCode"]:
                 raise self._failure(job, scratch, news, state, log)
             outputs, metrics = collect(job, scratch)
@@ -214,8 +214,19 @@ class DockerRunner:
         state: Mapping[str, Any] = container.attrs["State"]
         return news, state
 
-    def _require_seal(self, job: Job, news: Mapping[str, Any]) -> None:
-        broken = news["seal"]["broken"] if "seal" in news else ["nothing of it could be seen"]
+    def _require_seal(
+        self, job: Job, news: Mapping[str, Any], state: Mapping[str, Any], log: Path
+    ) -> None:
+        if "seal" not in news:
+            if state.get("OOMKilled"):
+                raise self._failure(job, log.parent, news, state, log)
+            said = f"{state.get('Error') or ''}\n{read_log(log, 2000)}".strip()
+            raise EnvironmentFailure(
+                f"{job.name}: its container ended before it could be looked at.",
+                f"{self._engine} gave status {state['ExitCode']}: {said or 'it said nothing'}.",
+                "Run the same command again; or use another engine, or --runner local.",
+            )
+        broken = news["seal"]["broken"]
         if any(one.startswith("gpu:") for one in broken):
             raise no_gpu(f"{self._engine} took the request and gave no device.")
         if broken:

@@ -10,14 +10,14 @@ import requests
 from docker.types import Mount
 
 from modelkiln.containers.engine import Engine
-from modelkiln.containers.owner import LABEL as OWNER_LABEL
-from modelkiln.containers.owner import this_process
+from modelkiln.containers.sealing import PYTHON, create_sealed
 from modelkiln.environments import Environment
 from modelkiln.errors import EnvironmentFailure
 from modelkiln.installation import LIST_VERSIONS, compare_versions, parse_versions
 
-PYTHON = "/opt/venv/bin/python"
 _SELFTEST = "/modelkiln/selftest.py"
+_MEMORY = 8_000_000_000
+_LONGEST_S = 600
 
 
 def try_image(engine: Engine, image: str, environment: Environment, folder: Path) -> None:
@@ -47,25 +47,30 @@ def _call(
     engine: Engine, image: str, arguments: list[str], mounts: list[Mount], failed: str
 ) -> str:
     """What the image's Python says, in a container without anything else."""
-    security = ["no-new-privileges", *(["label=disable"] if engine.selinux else [])]
-    container = engine.client.containers.create(
+    container = create_sealed(
+        engine,
         image,
-        entrypoint=[PYTHON, *arguments],
-        command=[],
+        [PYTHON, *arguments],
         mounts=mounts,
-        environment={"HOME": "/tmp"},
-        tmpfs={"/tmp": "size=2000000000,mode=1777"},
-        working_dir="/tmp",
-        network_mode="none",
-        read_only=True,
-        cap_drop=["ALL"],
-        security_opt=security,
-        pids_limit=512,
-        labels={OWNER_LABEL: this_process()},
+        # The image's own: what it holds has to be readable by anybody.
+        user=None,
+        memory=_MEMORY,
+        cpus=engine.cpus,
+        log=True,
     )
     try:
         container.start()
-        status = int(container.wait(timeout=600)["StatusCode"])
+        try:
+            status = int(container.wait(timeout=_LONGEST_S)["StatusCode"])
+        except requests.RequestException as error:
+            container.reload()
+            if container.status != "running":
+                raise
+            raise EnvironmentFailure(
+                failed,
+                f"It did not end within {_LONGEST_S} s.",
+                "It hangs, or this machine is much slower than expected; run the command again.",
+            ) from error
         if status:
             said = container.logs(stdout=True, stderr=True).decode("utf-8", "replace").strip()
             raise EnvironmentFailure(

@@ -104,7 +104,7 @@ def test_a_file_that_grows_meanwhile_is_told(tmp_path: Path) -> None:
     next(blocks)
     with path.open("ab") as file:
         file.write(b"6")
-    with pytest.raises(OSError, match="changed while"):
+    with pytest.raises(EnvironmentFailure, match="changed while"):
         list(blocks)
 
 
@@ -197,7 +197,7 @@ def test_every_docker_on_the_path_is_looked_at(tmp_path: Path) -> None:
     found = find_builder(engine(), path)
     assert isinstance(found, CommandBuilder)
     assert found.command == (str(second), "build")
-    assert found.host == "unix:///engine.sock"
+    assert found.engine.host == "unix:///engine.sock"
     third = command(tmp_path / "third", NEW, BUILDX)
     found = find_builder(engine(), {"PATH": f"{path['PATH']}:{third.parent}"})
     assert isinstance(found, CommandBuilder)

@@ -82,9 +82,10 @@ def test_an_engine_is_known_by_what_it_says(tmp_path: Path) -> None:
     assert engine.socket == tmp_path / "s"
 
 
-def test_podman_is_told_from_docker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("info", [{"Rootless": True}, {"SecurityOptions": ["name=rootless"]}])
+def test_podman_is_told_from_docker(tmp_path: Path, info: dict[str, Any]) -> None:
     version = {"Components": [{"Name": "Podman Engine"}], "ApiVersion": "1.41"}
-    with answering(tmp_path / "s", version, {"SecurityOptions": ["name=rootless"]}):
+    with answering(tmp_path / "s", version, info):
         engine = connect({"DOCKER_HOST": f"unix://{tmp_path}/s"})
         engine.client.close()
     assert (engine.kind, engine.rootless) == ("podman", True)
