@@ -129,8 +129,8 @@ def identify(
         raise UsageError(
             f"{path} is a pickle, and --trust was not given.",
             "Reading a pickle can run any code that its maker put into it.",
-            "Where you trust its maker, add --trust; or convert it to safetensors, which is data "
-            "alone.",
+            "Where you trust its maker, add --trust; or build with --runner docker, which contains "
+            "what it runs; or convert it to safetensors, which is data alone.",
         )
     return UserWeights(path=path, sha256=sha256, format=format_)
 

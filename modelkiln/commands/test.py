@@ -18,6 +18,7 @@ HOST_SOURCES = (
     "tests/modelkiln",
     "tests/web",
     "tests/containers",
+    "tests/jobs.py",
     "tests/full_size",
     *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/test_*.py")),
 )

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from modelkiln.containers.engine import Engine
+from modelkiln.containers.images import find_obstacle
 from modelkiln.hashing import sha256_file
+from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY, artifacts_root
+from tests.containers.conftest import leave_out
 
 pytestmark = pytest.mark.full_size
 
@@ -28,6 +31,17 @@ def invoke(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(autouse=True)
+def export_image_can_be_had(docker_engine: Engine) -> None:
+    kiln = Kiln()
+    export = kiln.environment("export")
+    obstacle = find_obstacle(
+        docker_engine, export, kiln.base(export), cache=kiln.cache, offline=False
+    )
+    if obstacle:
+        leave_out(f"{docker_engine} answers, but {obstacle}")
 
 
 def test_containers_and_processes_give_the_same_bytes(

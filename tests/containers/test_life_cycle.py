@@ -25,7 +25,7 @@ from modelkiln.pins import BasePin
 from modelkiln.stage import Job
 from modelkiln.units import human_bytes
 from tests.containers.conftest import TOY_ROOMS, leave_out
-from tests.containers.stages import WRITE, make_job
+from tests.jobs import WRITE, make_job
 
 
 def fail(runner: DockerRunner, tmp_path: Path, job: Job) -> KilnError:
@@ -150,7 +150,7 @@ sys.path.insert(0, {repository!r})
 from modelkiln.containers.engine import connect
 from modelkiln.containers.runner import DockerRunner
 from tests.containers.conftest import TOY_ROOMS, leave_out
-from tests.containers.stages import make_job
+from tests.jobs import make_job
 folder = Path({folder!r})
 runner = DockerRunner(connect({{"DOCKER_HOST": {host!r}}}), lambda _: {image!r})
 runner.get_ready(["bare"])

@@ -17,7 +17,7 @@ from modelkiln.containers.sealing import PYTHON
 from modelkiln.errors import EnvironmentFailure, KilnError, StageFailure
 from modelkiln.paths import REPOSITORY
 from modelkiln.stage import Job, Outcome
-from tests.containers.stages import WRITE, make_job
+from tests.jobs import WRITE, make_job
 
 
 def run(runner: DockerRunner, tmp_path: Path, job: Job) -> Outcome:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -21,53 +20,18 @@ from modelkiln.errors import (
     VerificationFailure,
 )
 from modelkiln.machine import can_unshare_net
-from modelkiln.paths import REPOSITORY
 from modelkiln.runner import LocalRunner
 from modelkiln.stage import Job, Outcome
+from tests.jobs import WRITE, make_job
 
 
 def job(tmp_path: Path, body: str, timeout_s: int = 30, **inputs: str) -> Job:
-    """A job whose stage has this body of `run(step)`; `out` and `finish` are at hand."""
-    source = tmp_path / "stage.py"
-    source.write_text(
-        "import json, os, socket, sys, time\n"
-        "from exporters.protocol import Result, StageError, report_progress\n"
-        "def run(step):\n"
-        + textwrap.indent(textwrap.dedent(body), "    ")
-        + "\n    return Result(outputs=['out.txt'], metrics={'answer': 42})\n"
-    )
-    files = {}
-    for name, text in inputs.items():
-        files[name] = tmp_path / name
-        files[name].write_text(text)
-    room = REPOSITORY / "exporters"
-    return Job(
-        name="toy/stage",
-        stage="stage",
-        modules=("exporters.stage",),
-        params={"one": 1},
-        inputs=files,
-        sources={
-            "exporters/__init__.py": room / "__init__.py",
-            "exporters/__main__.py": room / "__main__.py",
-            "exporters/protocol.py": room / "protocol.py",
-            "exporters/stage.py": source,
-        },
-        environment="test",
-        threads=2,
-        seed=0,
-        timeout_s=timeout_s,
-        cpus=1,
-        memory=100_000_000,
-    )
-
-
-WRITE = "(step.out / 'out.txt').write_text('done')\n"
+    return make_job(tmp_path, body, inputs, timeout_s=timeout_s)
 
 
 def make_runner() -> LocalRunner:
     runner = LocalRunner(lambda _: Path(sys.executable))
-    runner.get_ready(["test"])
+    runner.get_ready(["bare"])
     return runner
 
 

@@ -1,5 +1,6 @@
 """Which runner a command takes, and that a build with nothing to do asks no engine."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -115,3 +116,16 @@ def test_a_build_with_nothing_to_do_asks_no_engine(
         fresh = make_kiln(tmp_path / "fresh", runner="auto")
         fresh.resolve(fresh.plan(fresh.targets(TARGET)))
         assert engine.asked, "with something to do it is asked, so that the above means something"
+
+
+def test_a_pickle_needs_no_trust_where_a_container_keeps_it(
+    make_kiln: MakeKiln, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("own/data.pkl", b"\x80\x02N.")
+    for runner in ("local", "auto"):
+        with pytest.raises(UsageError, match="--trust was not given"):
+            make_kiln(weights=str(path), runner=runner).targets(TARGET)
+    (target,) = make_kiln(weights=str(path), runner="docker").targets(TARGET)
+    assert target.name.startswith("toy_a+")

@@ -1,4 +1,4 @@
-"""Jobs whose stage is a few lines of a test's, for a container with nothing but Python."""
+"""Jobs whose stage is a few lines of a test's; it needs nothing but Python."""
 
 import textwrap
 from collections.abc import Mapping
