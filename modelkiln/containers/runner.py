@@ -121,8 +121,15 @@ class DockerRunner:
             threading.Thread(target=_end, args=(container, kill), daemon=True).start()
 
     def _mounts(self, job: Job, scratch: Path) -> list[Mount]:
-        places = {guard.SCRATCH: (scratch, False), f"{guard.SCRATCH}/src": (scratch / "src", True)}
-        places[GUARD] = (Path(guard.__file__), True)
+        # A copy, which the container's user may read whatever the checkout's modes.
+        watcher = scratch / "guard.py"
+        shutil.copyfile(guard.__file__, watcher)
+        watcher.chmod(0o444)
+        places = {
+            guard.SCRATCH: (scratch, False),
+            f"{guard.SCRATCH}/src": (scratch / "src", True),
+            GUARD: (watcher, True),
+        }
         for name, path in job.inputs.items():
             place = scratch / "inputs" / name
             if _may_read(path, *self._user):

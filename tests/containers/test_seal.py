@@ -237,6 +237,22 @@ def test_outputs_are_plain_files_that_stay_inside(
     assert said in str(error)
 
 
+def test_files_that_only_the_caller_may_read_are_read(
+    runner: DockerRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = tmp_path / "guard.py"
+    private.write_bytes(Path(guard.__file__).read_bytes())
+    private.chmod(0o600)
+    monkeypatch.setattr(guard, "__file__", str(private))
+    job = make_job(
+        tmp_path, "(step.out / 'out.txt').write_text(step.input('a').read_text())", {"a": "in"}
+    )
+    for path in (*job.inputs.values(), *job.sources.values()):
+        if tmp_path in path.parents:
+            path.chmod(0o600)
+    assert run(runner, tmp_path, job).outputs["out.txt"].read_text() == "in"
+
+
 def test_what_it_writes_belongs_to_the_caller_or_to_nobody(
     runner: DockerRunner, tmp_path: Path
 ) -> None:
