@@ -122,7 +122,24 @@ class Yard:
 
 
 @pytest.fixture
-def yard(engine: Engine, base: BasePin, tmp_path: Path) -> Iterator[Yard]:
+def kind() -> str:
+    """The engine of a test that does not ask for another."""
+    return "docker"
+
+
+# On Podman too: what its own builder does, and what it leaves.
+EVERY_BUILDER = pytest.mark.parametrize(
+    ("kind", "builder"),
+    [("docker", "BuildKit"), ("docker", "API"), ("podman", "API")],
+    indirect=["builder"],
+)
+
+
+@pytest.fixture
+def yard(
+    request: pytest.FixtureRequest, docker_engine: Engine, kind: str, base: BasePin, tmp_path: Path
+) -> Iterator[Yard]:
+    engine: Engine = request.getfixturevalue(f"{kind}_engine")
     obstacle = find_base_obstacle(engine, base, offline=False)
     if obstacle:
         leave_out(f"{engine} answers, but {obstacle}")
@@ -152,6 +169,7 @@ def hide_docker(folder: Path) -> str:
     return str(place)
 
 
+@EVERY_BUILDER
 def test_an_image_is_built_once(
     yard: Yard, builder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,6 +310,7 @@ def test_the_trial_is_sealed(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> Non
     yard.build(wanted)
 
 
+@EVERY_BUILDER
 def test_an_image_that_fails_its_trial_gets_no_name(yard: Yard, builder: str) -> None:
     wanted = yard.environment()
     wanted.selftest.write_text("raise SystemExit('the last word')\n")
@@ -382,6 +401,7 @@ def test_a_build_leaves_nothing_large_behind(yard: Yard, builder: str) -> None:
     assert yard.leftovers(wanted) == []
 
 
+@EVERY_BUILDER
 def test_the_build_has_no_network(yard: Yard, builder: str) -> None:
     wanted = yard.environment(run_in_build('test "$(ls /sys/class/net)" = lo'))
     yard.build(wanted)
@@ -407,31 +427,23 @@ def test_a_registry_that_cannot_be_reached_is_told(yard: Yard) -> None:
     assert "--offline" in find_base_obstacle(yard.engine, base, offline=True)
 
 
-@pytest.fixture
-def docker_yard(docker_engine: Engine, base: BasePin, tmp_path: Path) -> Iterator[Yard]:
-    """For what only Docker does: it pulls from this machine without TLS."""
-    made = Yard(docker_engine, base, tmp_path)
-    yield made
-    made.clean()
-
-
-def test_a_digest_that_the_registry_does_not_know_is_told(docker_yard: Yard) -> None:
+def test_a_digest_that_the_registry_does_not_know_is_told(yard: Yard) -> None:
     digest, blobs = make_blobs("known")
     with serve(blobs) as host:
         base = pin(host, f"sha256:{'0' * 64}")
-        lost = Yard(docker_yard.engine, base, docker_yard.folder)
-        error = lost.fail(docker_yard.environment(), EnvironmentFailure)
-        obstacle = find_base_obstacle(docker_yard.engine, base, offline=False)
-        known = find_base_obstacle(docker_yard.engine, pin(host, digest), offline=False)
+        lost = Yard(yard.engine, base, yard.folder)
+        error = lost.fail(yard.environment(), EnvironmentFailure)
+        obstacle = find_base_obstacle(yard.engine, base, offline=False)
+        known = find_base_obstacle(yard.engine, pin(host, digest), offline=False)
     assert f"does not know the base image {base.reference}" in error.what
     assert "pins.check" in error.next
     assert "does not know" in obstacle
     assert known == ""
 
 
-def test_a_pinned_base_is_pulled_once_by_its_digest(docker_yard: Yard) -> None:
+def test_a_pinned_base_is_pulled_once_by_its_digest(yard: Yard) -> None:
     digest, blobs = make_blobs(str(uuid.uuid4()))
-    engine = docker_yard.engine
+    engine = yard.engine
     with serve(blobs) as host:
         base = pin(host, digest)
         with pytest.raises(EnvironmentFailure, match="is not here"):
@@ -483,6 +495,7 @@ ensure_image(connect(), environment("bare", Path(rooms)), BasePin(**json.loads(b
 """
 
 
+@EVERY_BUILDER
 def test_ctrl_c_ends_the_build(yard: Yard, builder: str) -> None:
     # A number that no other process sleeps for. Podman ends a build after the step that it is at.
     length = 600 if yard.engine.kind == "docker" else 8
@@ -523,6 +536,7 @@ INSTALL = (
 )
 
 
+@EVERY_BUILDER
 def test_a_password_of_the_users_reaches_no_layer(
     yard: Yard, builder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -620,6 +634,7 @@ def test_everything_means_all_that_modelkiln_made(yard: Yard) -> None:
     assert all("modelkiln/" in name for name in kinds if name)
 
 
+@EVERY_BUILDER
 def test_what_a_killed_build_left_is_pruned(yard: Yard, builder: str) -> None:
     wanted = yard.environment()
     digest = yard.own(wanted)

@@ -201,6 +201,29 @@ def test_after_kill_9_the_next_command_removes_the_containers(
     assert engine.client.api.containers(all=True, filters={"label": LABEL}) == []
 
 
+def test_what_an_engine_is_asked_for(
+    engine: Engine, orchestrator: Callable[[], "subprocess.Popen[str]"]
+) -> None:
+    process = orchestrator()
+    try:
+        (one,) = engine.client.containers.list(filters={"label": LABEL})
+        host, labels = one.attrs["HostConfig"], one.labels
+        assert labels["io.modelkiln.key"] == "0" * 64
+        assert labels["io.modelkiln.step"] == "toy/stage"
+        assert labels["io.modelkiln.run"]
+        assert host["Memory"] == host["MemorySwap"] == 1_200_000_000
+        assert host["PidsLimit"] == 512
+        assert host["NanoCpus"] == 1_000_000_000
+        assert host["NetworkMode"] == "none"
+        assert host["ReadonlyRootfs"] and host["Init"]
+        writable = [mount["Destination"] for mount in one.attrs["Mounts"] if mount["RW"]]
+        assert writable == ["/scratch"]
+    finally:
+        process.kill()
+        process.communicate()
+        remove_orphans(engine)
+
+
 def test_several_commands_may_clean_up_at_once(
     engine: Engine, toy_image: Image, tmp_path: Path
 ) -> None:
