@@ -101,7 +101,8 @@ start_podman() {
     [ "$(id -u)" = 0 ] || require newuidmap uidmap
     mkdir -p "$dir/run" "$dir/tmp"
     write_podman_settings >"$dir/containers.conf"
-    export CONTAINERS_CONF=$dir/containers.conf
+    # An interrupted build leaves a folder among its temporary files.
+    export CONTAINERS_CONF=$dir/containers.conf TMPDIR=$dir/tmp
     launch podman "${own_room[@]}" system service --time=0 "unix://$socket"
 }
 

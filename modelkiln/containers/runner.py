@@ -160,7 +160,8 @@ class DockerRunner:
                 mounts=mounts,
                 user=self._user,
                 memory=memory_limit(job),
-                cpus=job.cpus,
+                # Fewer than its threads would stop them all for a part of each period.
+                cpus=max(job.cpus, job.threads),
                 gpu=job.gpu,
                 folder=guard.SCRATCH,
                 labels={

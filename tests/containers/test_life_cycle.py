@@ -213,7 +213,7 @@ def test_what_an_engine_is_asked_for(
         assert labels["io.modelkiln.run"]
         assert host["Memory"] == host["MemorySwap"] == 1_200_000_000
         assert host["PidsLimit"] == 512
-        assert host["NanoCpus"] == 1_000_000_000
+        assert host["NanoCpus"] == min(2, engine.cpus) * 1_000_000_000
         assert host["NetworkMode"] == "none"
         assert host["ReadonlyRootfs"] and host["Init"]
         writable = [mount["Destination"] for mount in one.attrs["Mounts"] if mount["RW"]]
