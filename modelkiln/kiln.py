@@ -68,6 +68,7 @@ class Kiln:
         self.cache = cache_root()
         self.runner_name = parse_runner(self.options.runner)
         self._choice: Choice | None = None
+        self._known_identities: dict[tuple[RunnerName, str], Mapping[str, Any]] = {}
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -151,11 +152,17 @@ class Kiln:
         elif self._choice is not None and self._choice.name is RunnerName.DOCKER:
             names.reverse()
         for runner in names:
-            if runner is RunnerName.LOCAL:
-                yield one.identity()
-            elif self.runner_name is RunnerName.DOCKER or one.dockerfile.is_file():
-                require_dockerfile(one)
-                yield one.image_identity(self.base(one))
+            if (runner, name) not in self._known_identities:
+                if runner is RunnerName.LOCAL:
+                    identity = one.identity()
+                elif self.runner_name is RunnerName.DOCKER or one.dockerfile.is_file():
+                    require_dockerfile(one)
+                    identity = one.image_identity(self.base(one))
+                else:
+                    continue
+                # Read once: the same for every step of the command.
+                self._known_identities[runner, name] = identity
+            yield self._known_identities[runner, name]
 
     @cached_property
     def keys(self) -> KeyMaker:

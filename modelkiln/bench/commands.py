@@ -1,9 +1,10 @@
 """`invoke bench.export`, `invoke bench.null` and `invoke bench.runner`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from modelkiln import console
 from modelkiln.kiln import Kiln, Options
@@ -36,12 +37,7 @@ def bench_export(kiln: Kiln, *, rounds: int = 3, as_json: bool = False) -> None:
             threads=kiln.catalog.threads,
             on_progress=console.note,
         )
-    data, page = comparison.write(report, kiln.artifacts / "bench")
-    if as_json:
-        console.say_json(report.document())
-    else:
-        console.say_table(*comparison.table(report))
-        console.say(f"\n{data}\n{page}")
+    _hand_out(kiln, report, comparison.write, comparison.table, as_json=as_json)
 
 
 def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
@@ -93,12 +89,7 @@ def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
             rounds=rounds,
             on_progress=console.note,
         )
-    data, page = null.write(report, kiln.artifacts / "bench")
-    if as_json:
-        console.say_json(report.document())
-    else:
-        console.say_table(*null.table(report))
-        console.say(f"\n{data}\n{page}")
+    _hand_out(kiln, report, null.write, null.table, as_json=as_json)
 
 
 def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
@@ -143,7 +134,7 @@ def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
         costs = runner.compare_runners(
             local,
             docker,
-            [runner.make_empty_job(kiln, ingest.environment, workspace), ingest],
+            [runner.make_empty_job(kiln, ingest.environment), ingest],
             scratch=lambda: kiln.store.scratch("bench"),
             discard=kiln.store.discard,
             rounds=rounds,
@@ -153,11 +144,30 @@ def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
             builds, workspace=workspace, rounds=rounds, on_progress=console.note
         )
         report = runner.make_report(rounds, str(engine), costs, nothing, len(calls))
-    data, page = runner.write(report, kiln.artifacts / "bench")
+    _hand_out(kiln, report, runner.write, runner.table, as_json=as_json)
+
+
+class _Report(Protocol):
+    def document(self) -> dict[str, object]: ...
+
+
+_AnyReport = TypeVar("_AnyReport", bound=_Report)
+
+
+def _hand_out(
+    kiln: Kiln,
+    report: _AnyReport,
+    write: Callable[[_AnyReport, Path], tuple[Path, Path]],
+    table: Callable[[_AnyReport], tuple[Sequence[str], Sequence[Sequence[str]]]],
+    *,
+    as_json: bool,
+) -> None:
+    """Write a report's files into artifacts/bench/, and print it."""
+    data, page = write(report, kiln.artifacts / "bench")
     if as_json:
         console.say_json(report.document())
     else:
-        console.say_table(*runner.table(report))
+        console.say_table(*table(report))
         console.say(f"\n{data}\n{page}")
 
 

@@ -18,17 +18,12 @@ from modelkiln.bench.process import describe_machine
 from modelkiln.errors import NotReproducible, UsageError
 from modelkiln.hashing import sha256_file
 from modelkiln.kiln import Kiln
+from modelkiln.paths import REPOSITORY
 from modelkiln.runner import Runner
 from modelkiln.stage import Job, Outcome
 
 BOUND_SECONDS = 1.0
-NOTHING = """\
-from exporters.protocol import Result
-
-
-def run(step):
-    return Result(outputs=[])
-"""
+NOTHING = REPOSITORY / "bench" / "nothing.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +91,8 @@ class Report:
         }
 
 
-def make_empty_job(kiln: Kiln, environment: str, folder: Path) -> Job:
-    """A stage that does nothing: what is left is what starting and ending one costs.
-
-    Args:
-        folder: An existing folder, for its source.
-    """
-    source = folder / "nothing.py"
-    source.write_text(NOTHING, encoding="utf-8")
+def make_empty_job(kiln: Kiln, environment: str) -> Job:
+    """A stage that does nothing: what is left is what starting and ending one costs."""
     rest = kiln.sources.closure(("exporters.protocol",))
     return Job(
         name="an empty stage",
@@ -112,7 +101,7 @@ def make_empty_job(kiln: Kiln, environment: str, folder: Path) -> Job:
         modules=("exporters.nothing",),
         params={},
         inputs={},
-        sources={**rest, "exporters/nothing.py": source},
+        sources={**rest, "exporters/nothing.py": NOTHING},
         threads=kiln.catalog.threads,
         seed=kiln.catalog.seed,
         timeout_s=60,

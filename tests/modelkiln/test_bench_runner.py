@@ -93,7 +93,7 @@ def sides(make_kiln: MakeKiln, tmp_path: Path) -> Sides:
         calls=calls,
         local=FakeRunner(name="local", calls=calls),
         docker=FakeRunner(name="docker", calls=calls),
-        job=replace(make_empty_job(make_kiln(), "bare", tmp_path), name="a"),
+        job=replace(make_empty_job(make_kiln(), "bare"), name="a"),
         folder=folder,
     )
 
@@ -151,7 +151,7 @@ def test_no_round_is_no_bench(sides: Sides) -> None:
 
 def test_an_empty_stage_runs_and_leaves_nothing(make_kiln: MakeKiln, tmp_path: Path) -> None:
     kiln = make_kiln()
-    job = make_empty_job(kiln, "bare", tmp_path)
+    job = make_empty_job(kiln, "bare")
     local = LocalRunner(lambda _: Path(sys.executable))
     local.get_ready(["bare"])
     scratch = tmp_path / "scratch"
