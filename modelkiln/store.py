@@ -12,6 +12,7 @@ import contextlib
 import os
 import stat
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -55,6 +56,7 @@ class Store:
         self._records_name = str(self.records)
         self._warn = warn or _print_warning
         self._warned: set[str] = set()
+        self._warning = threading.Lock()
 
     # Files
 
@@ -180,7 +182,7 @@ class Store:
         path = self.blob_path(blob.sha256)
         aside = quarantine.move_aside(self.quarantine, path, seen) if seen else None
         error = DamagedBlob(blob, path, reason, aside)
-        self._warn_once(error.what)
+        self._warn_once(error.what, about=blob.sha256)
         return error
 
     # Records
@@ -380,10 +382,13 @@ class Store:
             keys = frozenset(keep() if callable(keep) else keep)
             return collect(self, keys, keep_days, dry_run)
 
-    def _warn_once(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            self._warn(message)
+    def _warn_once(self, message: str, about: str = "") -> None:
+        # Two steps that meet a damaged file at once see it differently: damaged, and then gone.
+        with self._warning:
+            if (about or message) in self._warned:
+                return
+            self._warned.add(about or message)
+        self._warn(message)
 
 
 def _read(descriptor: int, size: int) -> bytes:
