@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelkiln.catalog import Catalog, Contract, Model
+from modelkiln.catalog import Catalog, Model
+from modelkiln.contract import Contract
+from modelkiln.errors import UsageError
 from modelkiln.hashing import sha256_json
 from modelkiln.target import FileWeights, OfficialWeights, RandomWeights, Target, Weights
 
@@ -153,22 +155,25 @@ class Planner:
     ) -> str:
         limits = self._catalog.stages[stage]
         self._sources(self._modules(stage, package))
-        self._steps.setdefault(
-            step_id,
-            Step(
-                id=step_id,
-                stage=stage,
-                environment=model.environment,
-                modules=self._modules(stage, package),
-                params=params,
-                inputs=dict(sorted(inputs.items())),
-                cpus=limits.cpus,
-                memory=limits.memory(model.checkpoint.bytes),
-                disk=limits.disk(model.checkpoint.bytes),
-                timeout_s=limits.timeout_s,
-                gpu=limits.gpu,
-            ),
+        step = Step(
+            id=step_id,
+            stage=stage,
+            environment=model.environment,
+            modules=self._modules(stage, package),
+            params=params,
+            inputs=dict(sorted(inputs.items())),
+            cpus=limits.cpus,
+            memory=limits.memory(model.checkpoint.bytes),
+            disk=limits.disk(model.checkpoint.bytes),
+            timeout_s=limits.timeout_s,
+            gpu=limits.gpu,
         )
+        if self._steps.setdefault(step_id, step) != step:
+            raise UsageError(
+                f"The catalog makes two different steps of {step_id}.",
+                f"Contracts of the provider {package} share it, and their pictures differ.",
+                "Give them the same pictures, or a provider each.",
+            )
         return step_id
 
     def _modules(self, stage: str, package: str) -> tuple[str, ...]:

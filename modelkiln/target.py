@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from modelkiln.catalog import Catalog, Contract, Format, Model, Parameter
+from modelkiln.catalog import Catalog, Format, Model
+from modelkiln.contract import Contract, Parameter
 from modelkiln.errors import UsageError
 
 T = TypeVar("T")
@@ -167,8 +168,9 @@ def _select(
         )
     chosen_weights = _weights_of(weights_text, weights, text)
     models = _match(catalog.models, model_text, "model", text, catalog)
-    contracts = _match(catalog.contracts, contract_text, "contract", text, catalog)
-    _match(catalog.formats, format_text, "format", text, catalog)
+    names = {one.name: one.name for one in catalog.contracts.values()}
+    contracts = _match(names, contract_text, "contract", text, catalog)
+    formats = _match(catalog.formats, format_text, "format", text, catalog)
     found = [
         Target(
             model=model,
@@ -178,18 +180,34 @@ def _select(
             format=catalog.formats[name],
         )
         for model in models
-        for contract in contracts
-        if model.family in contract.families
+        for contract in catalog.contracts_of(model)
+        if contract.name in contracts
         for name in contract.formats
         if fnmatchcase(name, format_text)
     ]
     if not found:
         raise UsageError(
             f"{text!r} matches no target.",
-            "Each part exists, but this model, contract and format do not go together.",
+            _why_none(catalog, models, contracts, formats),
             _suggest(catalog, text) or "invoke targets shows every target.",
         )
     return found
+
+
+def _why_none(
+    catalog: Catalog, models: list[Model], contracts: list[str], formats: list[Format]
+) -> str:
+    offered = [one for model in models for one in catalog.contracts_of(model)]
+    if any(one.name in contracts for one in offered):
+        kinds = dict.fromkeys(n for one in offered if one.name in contracts for n in one.formats)
+        asked = ", ".join(one.name for one in formats)
+        return f"{', '.join(contracts)} comes as {', '.join(kinds)}, not as {asked}."
+    asked = ", ".join(model.name for model in models)
+    others = dict.fromkeys(name for one in contracts for name in catalog.models_with(one))
+    return (
+        f"{', '.join(contracts)} is no contract of {asked}; "
+        f"it is offered by {', '.join(others) or 'no model'}."
+    )
 
 
 def _weights_of(text: str, default: Weights, target: str) -> Weights:

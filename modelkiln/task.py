@@ -27,7 +27,7 @@ HELP = {
     "offline": "fetch nothing",
     "json": "print the result as JSON",
     "mirror": "URL prefix or folder that holds the checkpoints; may be repeated",
-    "opset": "ONNX opset, 17 to 20 (default 18)",
+    "opset": "ONNX opset, 17 to 20 (default: the contract's)",
     "simplifier": "onnxsim, onnxslim or none",
     "set": "a parameter of the contract, NAME=VALUE; may be repeated",
     "keep_scratch": "keep the scratch folders of the stages that run",

@@ -1,12 +1,14 @@
 """The catalog: the pins are whole, and a wrong file is named."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from modelkiln.catalog import load_catalog
 from modelkiln.errors import UsageError
+from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY
 
 FOLDER = REPOSITORY / "catalog"
@@ -34,7 +36,7 @@ def test_contracts_name_graphs_whole() -> None:
     for contract in CATALOG.contracts.values():
         for graph in contract.graphs:
             for value in (*graph["inputs"], *graph["outputs"]):
-                assert value["dtype"] == "float32"
+                assert value["dtype"] in ("float32", "int64")
                 assert all(isinstance(dim, int | str) for dim in value["dims"])
 
 
@@ -87,3 +89,132 @@ def test_a_wrong_contract_is_named(tmp_path: Path, old: str, new: str, said: str
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no catalog folder"):
         load_catalog([FOLDER, tmp_path / "gone"])
+
+
+def add_contract(folder: Path, stem: str, text: str) -> Path:
+    path = folder / "contracts" / f"{stem}.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_a_contract_extends_another(tmp_path: Path) -> None:
+    add_contract(
+        tmp_path,
+        "mine",
+        'extends = "image"\nname = "mine"\npreprocessing = { size = 512 }\n'
+        "[options]\nextra = 1\n[tolerances]\nparity = 1e-4\n[inert]\ndecoder = ['a']\n",
+    )
+    add_contract(
+        tmp_path,
+        "again",
+        'extends = "mine"\nname = "again"\n'
+        '[inert]\nencoder = ["b"]\n[options]\nmask_prompt = false\n',
+    )
+    contracts = load_catalog([FOLDER, tmp_path]).contracts
+    image, mine, again = (contracts[one] for one in ("image", "mine", "again"))
+    assert (mine.name, mine.summary, mine.graphs) == ("mine", image.summary, image.graphs)
+    assert mine.preprocessing == {"size": 512}
+    assert mine.options == {"mask_prompt": True, "extra": 1}
+    assert again.options == {"mask_prompt": False, "extra": 1}
+    assert mine.golden == {
+        **image.golden,
+        "name": "mine",
+        "preprocessing": {"size": 512},
+        "options": {"mask_prompt": True, "extra": 1},
+        "tolerances": {**image.golden["tolerances"], "parity": 1e-4},
+        "inert": {"decoder": ["a"]},
+    }
+    assert again.golden["inert"] == {"decoder": ["a"], "encoder": ["b"]}
+    assert image == CATALOG.contracts["image"]
+
+
+def test_a_contract_may_be_for_some_models(tmp_path: Path) -> None:
+    old, new = "sam2_hiera_*", "sam2.1_*"
+    text = 'extends = "{}"\nname = "shared"\nversion = {}\nmodels = ["{}"]\n'
+    add_contract(tmp_path, "a", text.format("image", 1, new))
+    add_contract(tmp_path, "b", text.format("a", 2, old))
+    add_contract(tmp_path, "c", 'extends = "a"\nname = "newer"')
+    catalog = load_catalog([FOLDER, tmp_path])
+    versions = {
+        model.name: one.version
+        for model in catalog.models.values()
+        if (one := catalog.contract("shared", model))
+    }
+    assert versions == {name: 1 if "2.1" in name else 2 for name in CATALOG.models}
+    assert catalog.contracts["b"].models == tuple(n for n in CATALOG.models if "2.1" not in n)
+    assert catalog.models_with("newer") == [n for n in CATALOG.models if "2.1" in n]
+    assert catalog.models_with("shared") == list(CATALOG.models)
+    assert catalog.models_with("nothing") == []
+    assert "models" not in catalog.contracts["b"].golden
+    assert "extends" not in catalog.contracts["b"].golden
+
+
+def test_a_later_folder_goes_before_for_the_models_that_it_names(tmp_path: Path) -> None:
+    name = CATALOG.contracts["image"].models[0]
+    text = f'extends = "image"\nmodels = ["{name}"]\nversion = 7\n'
+    add_contract(tmp_path, "mine", text)
+    catalog = load_catalog([FOLDER, tmp_path])
+    versions = {
+        m.name: one.version
+        for m in catalog.models.values()
+        if (one := catalog.contract("image", m))
+    }
+    assert versions == {n: 7 if n == name else 1 for n in CATALOG.models}
+
+
+def test_two_files_that_claim_one_model_are_both_named(tmp_path: Path) -> None:
+    text = 'extends = "image"\nname = "shared"\nmodels = ["{}"]\n'
+    first = add_contract(tmp_path, "a", text.format("sam2.1_hiera_tiny"))
+    second = add_contract(tmp_path, "b", text.format("*_tiny"))
+    with pytest.raises(UsageError, match="what shared is for sam2") as caught:
+        load_catalog([FOLDER, tmp_path])
+    assert str(first) in caught.value.what and str(second) in caught.value.what
+    second.write_text(text.format("sam2_hiera_tiny"))
+    assert load_catalog([FOLDER, tmp_path]).models_with("shared") == [
+        "sam2_hiera_tiny",
+        "sam2.1_hiera_tiny",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "what", "why"),
+    [
+        ({"a": 'extends = "gone"'}, ("a.toml extends", "gone.toml, which is not"), "treedect"),
+        ({"a": 'extends = "a"'}, ("a.toml extends", "and so itself"), "a -> a"),
+        (
+            {"a": 'extends = "b"', "b": 'extends = "c"', "c": 'extends = "b"'},
+            ("b.toml", "c.toml", "and so itself"),
+            "b -> c -> b",
+        ),
+        ({"a": "extends = 3"}, ("a.toml: `extends` must be a string",), "3"),
+        ({"a": 'extends = "image"\noptions = 3'}, ("a.toml: `options` must be a table",), "3"),
+        ({"a": 'extends = "image"\nmodels = "all"'}, ("a.toml: `models` must be an array",), "all"),
+        ({"a": 'extends = "image"\nmodels = ["sam3*"]'}, ("a.toml", "'sam3*'"), "sam2_hiera_tiny"),
+    ],
+)  # fmt: skip
+def test_a_wrong_extension_is_named(
+    tmp_path: Path, texts: dict[str, str], what: tuple[str, ...], why: str
+) -> None:
+    for stem, text in texts.items():
+        add_contract(tmp_path, stem, text)
+    with pytest.raises(UsageError) as caught:
+        load_catalog([FOLDER, tmp_path])
+    assert all(one in caught.value.what for one in what)
+    assert why in caught.value.why
+
+
+def test_contracts_of_a_provider_share_their_reference(
+    toy_copy: Path, make_kiln: Callable[..., Kiln]
+) -> None:
+    path = add_contract(toy_copy, "more", 'extends = "words"\nname = "more"\n')
+    kiln = make_kiln()
+    plan = kiln.plan(kiln.targets("toy_a/*/*"))
+    assert len(plan.targets) == 2
+    assert [one for one in plan.steps if "reference" in one] == ["toy_a+random0/toy/reference"]
+    (toy_copy / "pictures" / "other.txt").write_text("another")
+    path.write_text(path.read_text() + 'pictures = ["other.txt"]\n')
+    kiln = make_kiln()
+    assert kiln.plan(kiln.targets("toy_a/more/*")).targets
+    with pytest.raises(UsageError, match="two different steps of toy_a"):
+        kiln.plan(kiln.targets("toy_a/*/*"))

@@ -28,8 +28,16 @@ def names(*texts: str, **overrides: str) -> list[str]:
 
 def test_every_listed_target_names_itself() -> None:
     listed = all_target_names(CATALOG)
-    assert len(listed) == 16
+    # image, treedect, tracker and tracker-ex for all models, tracker-legacy for four.
+    assert len(listed) == len(set(listed)) == 8 * 4 + 4
     assert names(*listed) == listed
+
+
+def test_sam_2_has_no_legacy_tracker() -> None:
+    assert CATALOG.models_with("tracker-legacy") == [n for n in CATALOG.models if "2.1" in n]
+    with pytest.raises(UsageError, match="matches no target") as caught:
+        names("sam2_hiera_tiny/tracker-legacy/onnx-fp32")
+    assert "it is offered by sam2.1_hiera_tiny, " in caught.value.why
 
 
 def test_glob_selects_in_the_order_of_the_catalog() -> None:
@@ -39,7 +47,7 @@ def test_glob_selects_in_the_order_of_the_catalog() -> None:
 
 
 def test_a_target_named_twice_is_built_once() -> None:
-    assert len(names("*_tiny/image/onnx-fp32", "sam2_hiera_tiny/*/*")) == 3
+    assert len(names("*_tiny/image/onnx-fp32", "sam2_hiera_tiny/*/*")) == 1 + 4
 
 
 def test_variant_names_only_what_differs_from_the_default() -> None:
@@ -102,6 +110,31 @@ def test_a_wrong_target_gets_near_matches(text: str, said: str) -> None:
         names(text)
     assert said in str(caught.value)
     assert caught.value.next
+
+
+def test_a_contract_that_a_model_does_not_offer_is_told_with_who_does(tmp_path: Path) -> None:
+    (tmp_path / "contracts").mkdir()
+    text = 'extends = "image"\nname = "newer"\nmodels = ["sam2.1_hiera_[st]*"]\n'
+    (tmp_path / "contracts" / "newer.toml").write_text(text)
+    catalog = load_catalog([REPOSITORY / "catalog", tmp_path])
+    listed = [one for one in all_target_names(catalog) if "/newer/" in one]
+    assert listed == [f"sam2.1_hiera_{size}/newer/onnx-fp32" for size in ("tiny", "small")]
+    found = select_targets(catalog, ["*/newer/*"], OFFICIAL)
+    assert [one.name for one in found] == listed
+    with pytest.raises(UsageError, match="matches no target") as caught:
+        select_targets(catalog, ["sam2_hiera_tiny/newer/onnx-fp32"], OFFICIAL)
+    assert caught.value.why == (
+        "newer is no contract of sam2_hiera_tiny; "
+        "it is offered by sam2.1_hiera_tiny, sam2.1_hiera_small."
+    )
+    assert "sam2.1_hiera_tiny/newer/onnx-fp32" in caught.value.next
+
+
+def test_a_format_that_a_contract_does_not_come_as_is_told() -> None:
+    both = load_catalog([REPOSITORY / "catalog", REPOSITORY / "tests" / "toy"])
+    with pytest.raises(UsageError, match="matches no target") as caught:
+        select_targets(both, ["toy_a/words/onnx-fp32"], OFFICIAL)
+    assert caught.value.why == "words comes as toy-text, not as onnx-fp32."
 
 
 def test_a_wrong_flag_names_the_choices() -> None:
