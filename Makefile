@@ -6,7 +6,8 @@ FLAGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint clean sam2-onnx sam2-int8 sam2-fp8 sam2-trt dinov2-onnx
+.PHONY: help setup quickstart test lint clean \
+	sam2-onnx sam2-int8 sam2-fp8 sam2-trt sam2-tracker dinov2-onnx
 
 help: ## List these targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -27,7 +28,7 @@ clean: setup ## Remove what builds left behind, but no verified result
 	@$(INVOKE) store.gc $(FLAGS)
 
 sam2-onnx: setup ## SAM 2 and SAM 2.1 image models to ONNX
-	@$(INVOKE) build 'sam2*/*/onnx-fp32' $(FLAGS)
+	@$(INVOKE) build 'sam2*/image/onnx-fp32,sam2*/treedect/onnx-fp32' $(FLAGS)
 
 sam2-int8: setup ## The same, quantized to INT8
 	@$(INVOKE) build 'sam2*/*/onnx-int8' $(FLAGS)
@@ -37,6 +38,9 @@ sam2-fp8: setup ## The same, quantized to FP8
 
 sam2-trt: setup ## The same, as TensorRT engines (needs an NVIDIA GPU)
 	@$(INVOKE) build 'sam2*/*/trt-*' $(FLAGS)
+
+sam2-tracker: setup ## SAM 2 and SAM 2.1 video trackers to ONNX
+	@$(INVOKE) build 'sam2*/tracker*/onnx-fp32' $(FLAGS)
 
 dinov2-onnx: setup ## DINOv2 to ONNX
 	@$(INVOKE) build 'dinov2_*/features/onnx-fp32' $(FLAGS)

@@ -94,6 +94,35 @@ def predict(
     predict_picture(kiln, target, image, points=point, boxes=box, mask=mask, out=out, as_json=json)
 
 
+@command(
+    iterable=["point", "box"],
+    help={
+        "video": "a video file, or a folder of pictures, taken in the natural order of their names",
+        "box": "[OBJECT:]x0,y0,x1,y1[@FRAME] in pixels, FRAME from 0 (default); without OBJECT, a"
+        " number from 1, each box is a new object; may be repeated",
+        "point": "[OBJECT:]x,y[,label][@FRAME]; label 1 is inside (default), 0 outside; without"
+        " OBJECT the points of a frame are one new object; on a later frame than an object's first"
+        " they correct it; may be repeated",
+        "out": "a file that ends in .mp4 (default: overlay.mp4), or a folder for PNG frames",
+        "masks": "a folder for the masks too: PNG, a pixel is its object's number",
+    },
+)
+def track(
+    kiln: "Kiln",
+    target: str,
+    video: str,
+    box: list[str] = [],  # noqa: B006 (Invoke replaces it)
+    point: list[str] = [],  # noqa: B006
+    out: str = "overlay.mp4",
+    masks: str = "",
+    json: bool = False,
+) -> None:
+    """Follow objects through a video with a built target, by its ONNX graphs alone."""
+    from modelkiln.commands.track import track_video
+
+    track_video(kiln, target, video, boxes=box, points=point, out=out, masks=masks, as_json=json)
+
+
 @command()
 def inspect(kiln: "Kiln", target: str, json: bool = False) -> None:
     """Show a built target: contract, operators, sizes, checks, provenance."""
@@ -296,6 +325,7 @@ ns = Collection(
     build_all,
     verify,
     predict,
+    track,
     inspect,
     report,
     reproduce,

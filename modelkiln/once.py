@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln import console
+from modelkiln.contract import Contract
 from modelkiln.errors import UsageError, VerificationFailure
 from modelkiln.hashing import sha256_file
 from modelkiln.kiln import Kiln
@@ -13,6 +14,11 @@ from modelkiln.publish import MANIFEST, target_folder
 from modelkiln.runners import make_runner
 from modelkiln.stage import Job, Outcome
 from modelkiln.target import Target
+
+LACKS = {
+    "predict": "segments no single picture",
+    "track": "has no memory modules, so it cannot follow anything through a video",
+}
 
 
 def find_manifest(kiln: Kiln, target: Target) -> dict[str, Any]:
@@ -57,6 +63,34 @@ def check_files(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None
             "They were edited or damaged after they had been published.",
             f"invoke build {target.name} restores them.",
         )
+
+
+def stage_modules(kiln: Kiln, target: Target, stage: str) -> tuple[str, str]:
+    """The modules of a stage that a target's graphs can be used with.
+
+    Raises:
+        UsageError: its contract is not made for that.
+    """
+
+    def part(contract: Contract) -> str:
+        return f"{contract.provider}.{stage}"
+
+    if kiln.sources.find(part(target.contract)) is not None:
+        return f"exporters.{stage}", part(target.contract)
+    able = [one for one in kiln.catalog.contracts.values() if kiln.sources.find(part(one))]
+    others = (
+        f"{model}/{one.name}/{one.formats[0]}"
+        for model in (target.model.name, *kiln.catalog.models)
+        for one in able
+        if model in one.models
+    )
+    names = ", ".join(dict.fromkeys(one.name for one in able))
+    raise UsageError(
+        f"{target.name} cannot be used with invoke {stage}.",
+        f"Its contract, {target.contract.name}, {LACKS[stage]}; "
+        f"made for it: {names or 'no contract'}.",
+        f"For example: invoke build {next(others, 'TARGET')}",
+    )
 
 
 @contextmanager

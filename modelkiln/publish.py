@@ -133,6 +133,13 @@ def say_summary(summary: Any) -> str:
             f"{summary['masks_counted']} of {summary['masks']} masks counted, "
             f"lowest IoU {summary['lowest_iou']:.5f}"
         )
+    if loop := summary.get("loop"):
+        parts.append(
+            f"{loop['objects']} objects followed through {loop['frames']} frames, "
+            f"{loop['counted']} of {loop['steps']} masks counted, lowest IoU "
+            f"{'none' if loop['lowest_iou'] is None else format(loop['lowest_iou'], '.5f')}, "
+            f"lowest cosine of a pointer {loop['lowest_pointer_cosine']:.6f}"
+        )
     return "; ".join(parts)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final, NotRequired, TypedDict, TypeGuard
 
+from modelkiln.closed_loop import LoopRow, is_close, is_number, plot_loop, same_sign, summarize_loop
 from modelkiln.units import human_bytes
 
 RANDOM_WEIGHTS_BANNER: Final = "random weights: this mask means nothing"
@@ -94,6 +95,7 @@ class Report(TypedDict):
     timings: Sequence[Timing]
     provenance: Sequence[tuple[str, str]]
     steps: Sequence[StepRow]
+    loop: NotRequired[Sequence[LoopRow]]
     failure: NotRequired[Failure | None]
 
 
@@ -130,6 +132,7 @@ def _render(title: str, note: str, reports: Sequence[Report]) -> str:
         "magnitude": format_magnitude,
         "percent": format_percent,
         "share": format_share,
+        "figure": format_figure,
         "base64": lambda content: base64.b64encode(content).decode("ascii"),
     }
     page = environment.get_template("report.html.j2").render(
@@ -147,15 +150,23 @@ def _view(report: Report) -> dict[str, Any]:
     """Adds to a report what the page shows and the data only implies."""
     parity, counted = report["parity"], [one for one in report["masks"] if one["counted"]]
     ious = [one["iou"] for one in counted]
+    loop = report.get("loop", [])
+    followed = summarize_loop(loop)
     longest = max((one["seconds"] for one in report["timings"]), default=0.0)
     return {
         **report,
         "failure": report.get("failure"),
-        "ok": report.get("failure") is None and all(one["ok"] for one in parity),
+        "ok": report.get("failure") is None
+        and all(one["ok"] for one in parity)
+        and not followed["failed"]
+        and not followed["signs"],
         "worst": max(map(_share_of_bound, parity), default=None),
         "failed": sum(not one["ok"] for one in parity),
         "tensors": _by_tensor(parity),
         "plot": plot_parity(parity) if parity else None,
+        "loop": [(row, is_close(row) and same_sign(row)) for row in loop],
+        "followed": followed,
+        "loop_plot": plot_loop(loop) if loop else None,
         "counted": len(counted),
         "lowest_iou": min((-math.inf if one is None else one for one in ious), default=None),
         "total_bytes": sum(one["bytes"] for one in report["files"]),
@@ -269,6 +280,11 @@ def format_magnitude(value: float | None) -> str:
     if value is not None and 0.001 <= abs(value) < 10_000:
         return f"{value:.4g}"
     return format_scientific(value)
+
+
+def format_figure(value: float | None) -> str:
+    """Six digits after the point; "not a number" where there is none."""
+    return f"{value:.6f}" if is_number(value) else "not a number"
 
 
 def format_share(share: float) -> str:

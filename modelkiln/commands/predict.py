@@ -8,7 +8,7 @@ from typing import Any
 from modelkiln import console
 from modelkiln.errors import UsageError
 from modelkiln.kiln import Kiln
-from modelkiln.once import check_files, find_manifest, one_target, run_once
+from modelkiln.once import check_files, find_manifest, one_target, run_once, stage_modules
 from modelkiln.publish import target_folder
 from modelkiln.target import RandomWeights, Target
 
@@ -27,7 +27,7 @@ def predict_picture(
     """Segment a picture and write the overlay, and the mask beside it.
 
     Raises:
-        UsageError: the target is not built, or the picture or a prompt is wrong.
+        UsageError: the target is not built or not made for it, or the picture or a prompt is wrong.
     """
     target = one_target(kiln, text)
     overlay = Path(out)
@@ -74,6 +74,7 @@ def predict(
     overlay: Path,
 ) -> dict[str, Any]:
     """Segment a picture with the files in out/; returns the stage's figures."""
+    modules = stage_modules(kiln, target, "predict")
     manifest = find_manifest(kiln, target)
     check_files(kiln, target, manifest)
     if not picture.is_file():
@@ -98,7 +99,7 @@ def predict(
         kiln,
         f"predict {picture.name}",
         environment=target.model.environment,
-        modules=("exporters.predict", f"{target.contract.provider}.predict"),
+        modules=modules,
         params=params,
         inputs=inputs,
         timeout_s=600,

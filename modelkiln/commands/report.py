@@ -73,6 +73,7 @@ def make_report(
             }
             for one in checks["masks"]
         ],
+        loop=checks.get("loop", []),
         files=[
             {"name": name, "bytes": one["bytes"], "sha256": one["sha256"]}
             for name, one in manifest["files"].items()

@@ -36,6 +36,8 @@ GUARD = "/modelkiln/guard.py"
 NOBODY = 65532
 # What the page cache of files just written and a stage's odd peak may take beyond its share.
 _MEMORY_FACTOR, _MEMORY_FLOOR = 2, 1_000_000_000
+# The guard is told its mounts in one argument, and an engine takes long over thousands.
+_MOST_MOUNTS = 200
 _KILLED = 137
 # A stage that never ends its line, or its log, may not fill the memory or the disk of the host.
 _LONGEST_LINE, _LONGEST_LOG = 1_000_000, 200_000_000
@@ -130,9 +132,10 @@ class DockerRunner:
             f"{guard.SCRATCH}/src": (scratch / "src", True),
             GUARD: (watcher, True),
         }
+        mounted = _largest(job.inputs, _MOST_MOUNTS)
         for name, path in job.inputs.items():
             place = scratch / "inputs" / name
-            if _may_read(path, *self._user):
+            if name in mounted and _may_read(path, *self._user):
                 places[f"{guard.SCRATCH}/inputs/{name}"] = (path, True)
             else:
                 shutil.copyfile(path, place)
@@ -308,6 +311,11 @@ def _end(container: Container, kill: bool) -> None:
             container.kill()
         else:
             container.stop(timeout=int(GRACE_S))
+
+
+def _largest(files: Mapping[str, Path], count: int) -> set[str]:
+    """The names of so many of the files, those that take the most room."""
+    return set(sorted(files, key=lambda name: -files[name].stat().st_size)[:count])
 
 
 def _may_read(path: Path, uid: int, gid: int) -> bool:

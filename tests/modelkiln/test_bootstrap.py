@@ -301,7 +301,8 @@ def test_make_lists_every_target(clone: Clone) -> None:
     [
         ("quickstart", "quickstart"),
         ("test", "test"),
-        ("sam2-onnx", "build sam2*/*/onnx-fp32 --jobs 1"),
+        ("sam2-onnx", "build sam2*/image/onnx-fp32,sam2*/treedect/onnx-fp32 --jobs 1"),
+        ("sam2-tracker", "build sam2*/tracker*/onnx-fp32"),
     ],
 )
 def test_make_sets_up_and_hands_over(clone: Clone, target: str, command: str) -> None:

@@ -176,7 +176,8 @@ def test_build_all_lists_what_it_cannot_build(invoke: Invoke) -> None:
         (("build", TARGET, "--runner", "slurm"), 2, "auto, docker and local"),
         (("build", TARGET, "--weights", "/nowhere/model.pt"), 2, "/nowhere/model.pt"),
         (("build", TARGET, "--weights", "random:x"), 2, "seed"),
-        (("predict", TARGET, "cat.jpg"), 2, "has not been built"),
+        (("predict", TARGET, "cat.jpg"), 2, "segments no single picture"),
+        (("track", TARGET, "cat.mp4", "--box", "0,0,9,9"), 2, "There is no video"),
         (("inspect", f"{TARGET}", *RANDOM), 2, "has not been built"),
         (("verify", f"{TARGET}", *RANDOM), 2, "has not been built"),
         (("report", f"{TARGET}", *RANDOM), 2, "has not been built"),
@@ -286,8 +287,8 @@ def test_a_waiting_builder_says_for_whom(toy: Path, toy_copy: Path) -> None:
 
 
 def test_dry_runs_and_json_everywhere(invoke: Invoke, toy: Path) -> None:
-    for task in ("verify", "reproduce", "report", "predict"):
-        picture = ["cat.jpg"] if task == "predict" else []
+    for task in ("verify", "reproduce", "report", "predict", "track"):
+        picture = ["cat.jpg"] if task in ("predict", "track") else []
         done = invoke(task, TARGET, *picture, *RANDOM, "--dry-run", "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["would_use"]["targets"] == ["toy_a+random0/words/toy-text"]
@@ -490,7 +491,7 @@ def test_the_list_of_tasks_is_a_manual(invoke: Invoke) -> None:
     for name in (
         "build", "build-all", "plan", "verify", "predict", "inspect", "doctor", "weights-check",
         "store.verify", "store.gc", "env.list", "env.prune", "bench.export", "bench.null",
-        "reproduce", "quickstart", "test", "targets", "report",
+        "reproduce", "quickstart", "test", "targets", "report", "track",
     ):  # fmt: skip
         assert f"  {name} " in listed
     shared = invoke("--help", "build").stdout

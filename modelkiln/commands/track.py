@@ -1,0 +1,192 @@
+"""`invoke track`: objects followed through a video by a built target."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelkiln import console
+from modelkiln.deliver import deliver_file, deliver_folder, require_place
+from modelkiln.errors import UsageError
+from modelkiln.kiln import Kiln
+from modelkiln.once import check_files, find_manifest, one_target, run_once, stage_modules
+from modelkiln.publish import target_folder
+from modelkiln.target import RandomWeights, Target
+from modelkiln.video_prompts import VideoPrompt, read_video_prompts
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm")
+VIDEO = ".mp4"
+# Meta's: background spots of at most so many pixels of the low-resolution mask are filled.
+FILL_HOLE_AREA = 8
+MEMORY = 6_000_000_000
+# How long a video takes is not known before; each frame is told while it runs.
+TIMEOUT_S = 30 * 86_400
+
+
+def track_video(
+    kiln: Kiln,
+    text: str,
+    video: str,
+    *,
+    boxes: Sequence[str] = (),
+    points: Sequence[str] = (),
+    out: str = "overlay.mp4",
+    masks: str = "",
+    as_json: bool = False,
+) -> None:
+    """Follow objects through a video and write it with them drawn, and perhaps the masks.
+
+    Args:
+        video: A video file, or a folder of pictures.
+        out: A file that ends in .mp4, or a folder for PNG frames.
+        masks: A folder for PNG masks whose pixels are objects' numbers.
+
+    Raises:
+        UsageError: the target is not built or has no memory modules, or the video, a prompt or a
+            place for the results is wrong.
+    """
+    target = one_target(kiln, text)
+    modules = stage_modules(kiln, target, "track")
+    prompts = read_video_prompts(boxes, points)
+    inputs = find_frames(Path(video))
+    places = _places(Path(video), out, masks)
+    check_files(kiln, target, find_manifest(kiln, target))
+    metrics = _track(kiln, target, modules, Path(video), inputs, prompts, places)
+    if as_json:
+        console.say_json(metrics)
+        return
+    for line in describe(metrics):
+        console.say(line)
+    for name, place in places.items():
+        console.say(f"{name:<8} {place}")
+
+
+def find_frames(video: Path) -> dict[str, Path]:
+    """The stage's inputs: `video`, or `frames/00000.jpg` and so on, numbered in natural order.
+
+    Raises:
+        UsageError: There is nothing to follow anything through.
+    """
+    if not video.exists():
+        raise UsageError(
+            f"There is no video {video}.",
+            "The path is wrong.",
+            "Name a video file, or a folder of pictures.",
+        )
+    if not video.is_dir():
+        if not video.is_file() or not video.stat().st_size:
+            raise UsageError(
+                f"{video} is no video.",
+                "It is empty." if video.is_file() else "It is no plain file.",
+                "Name a video file, or a folder of pictures.",
+            )
+        return {"video": video}
+    files = [one for one in video.iterdir() if one.is_file() and not one.name.startswith(".")]
+    frames = sorted((one for one in files if one.suffix.lower() in PICTURES), key=_natural)
+    if not frames:
+        raise UsageError(
+            f"There is no picture in {video}.",
+            f"Of {len(files)} files none ends in {', '.join(PICTURES)}.",
+            "Name a folder of pictures, or a video file.",
+        )
+    if len(frames) == 1:
+        raise UsageError(
+            f"There is one picture in {video}, and nothing to follow.",
+            "A video has at least two frames.",
+            f"invoke predict segments a single picture: {frames[0]}",
+        )
+    if others := len(files) - len(frames):
+        console.note(f"left out {others} of {len(files)} files of {video}: no pictures")
+    width = max(5, len(str(len(frames) - 1)))
+    return {f"frames/{n:0{width}d}{one.suffix.lower()}": one for n, one in enumerate(frames)}
+
+
+def describe(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What the stage found, a line for each object."""
+    video = metrics["video"]
+    yield f"{video['frames']} frames of {video['width']} x {video['height']} pixels"
+    tracks: dict[int, list[Mapping[str, Any]]] = {}
+    for one in metrics["tracks"]:
+        tracks.setdefault(one["object"], []).append(one)
+    for number, steps in sorted(tracks.items()):
+        visible = sum(one["visible"] for one in steps)
+        coverage = sum(one["coverage"] for one in steps) / len(steps)
+        yield (
+            f"object {number}: from frame {steps[0]['frame']}, visible on {visible} of "
+            f"{len(steps)}, covers {coverage:.1%} of a frame on average"
+        )
+    graphs = {name: one for name, one in metrics["seconds"].items() if name != "session_load"}
+    runs = (f"{name} {one['runs']} x {one['median']:.2f} s" for name, one in graphs.items())
+    yield f"graphs   {', '.join(runs)}"
+    if metrics["random_weights"]:
+        yield "random weights: this mask means nothing"
+
+
+def _track(
+    kiln: Kiln,
+    target: Target,
+    modules: tuple[str, str],
+    video: Path,
+    frames: Mapping[str, Path],
+    prompts: Sequence[VideoPrompt],
+    places: Mapping[str, Path],
+) -> dict[str, Any]:
+    folder = target_folder(kiln, target)
+    as_video = places["overlay"].suffix.lower() == VIDEO
+    params: Mapping[str, Any] = {
+        "contract": target.contract.golden,
+        "prompts": [one.document() for one in prompts],
+        "random_weights": isinstance(target.weights, RandomWeights),
+        "video_name": str(video),
+        "as_video": as_video,
+        "fill_hole_area": FILL_HOLE_AREA,
+    }
+    with run_once(
+        kiln,
+        f"track {video.name}",
+        environment=target.model.environment,
+        modules=modules,
+        params=params,
+        inputs={**{name: folder / name for name in target.contract.graph_files}, **frames},
+        timeout_s=TIMEOUT_S,
+        memory=MEMORY,
+    ) as outcome:
+        for room, place in places.items():
+            if room == "overlay" and as_video:
+                deliver_file(outcome.outputs[f"{room}{VIDEO}"], place)
+                continue
+            made = {
+                name.removeprefix(f"{room}/"): path
+                for name, path in outcome.outputs.items()
+                if name.startswith(f"{room}/")
+            }
+            deliver_folder(made, place)
+        return dict(outcome.metrics)
+
+
+def _places(video: Path, out: str, masks: str) -> dict[str, Path]:
+    """Where `overlay` and perhaps `masks` go."""
+    overlay = Path(out)
+    if masks:
+        one, other = overlay.resolve(), Path(masks).resolve()
+        if one == other or one in other.parents or other in one.parents:
+            raise UsageError(
+                f"--masks {masks} and --out {out} lie in one another.",
+                "Each is put in its place as a whole.",
+                "Name two places beside each other.",
+            )
+    if overlay.exists() and overlay.resolve() == video.resolve():
+        raise UsageError(
+            f"--out {out} is the video itself.", "It would be lost.", "Name another place."
+        )
+    require_place(overlay, "--out", folder=overlay.suffix.lower() != VIDEO)
+    if not masks:
+        return {"overlay": overlay}
+    require_place(Path(masks), "--masks", folder=True)
+    return {"overlay": overlay, "masks": Path(masks)}
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sorts 2 before 10, as people count."""
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return [(int(one), "") if one.isdecimal() else (-1, one) for one in parts], path.name

@@ -1,0 +1,3 @@
+"""The family's part of the toy's tracking."""
+
+GREETING = "here I am"
