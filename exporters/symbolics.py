@@ -41,6 +41,9 @@ def _rank(x: Any) -> int:
 @symbolic_helper.parse_args("v", "v", "b")
 def _expand(g: Any, x: Any, sizes: Any, _implicit: bool) -> Any:
     # ONNX broadcasts both ways: an axis that stays as it was is a 1.
+    fixed = symbolic_helper._maybe_get_const(sizes, "is")
+    if isinstance(fixed, list | tuple):
+        return g.op("Expand", x, _constant(g, [max(size, 1) for size in fixed]))
     axes = []
     for size in symbolic_helper._unpack_list(sizes):
         number = symbolic_helper._maybe_get_const(size, "i")
@@ -64,8 +67,10 @@ def _unflatten(g: Any, x: Any, axis: int, sizes: list[int]) -> Any:
     rank = _rank(x)
     if axis % rank != rank - 1:
         raise ValueError(f"unflatten({axis}) is not of the last axis of {rank}")
-    # The exporter's shape inference cannot do zeros without a -1.
-    return g.op("Reshape", x, _constant(g, [0] * (rank - 1) + sizes[:-1] + [-1]))
+    if -1 not in sizes:
+        # The exporter's shape inference cannot do zeros without a -1.
+        sizes = [*sizes[:-1], -1]
+    return g.op("Reshape", x, _constant(g, [0] * (rank - 1) + sizes))
 
 
 @symbolic_helper.parse_args("v", "is", "s", "v")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from exporters.sam2.prompts import PromptEncoder
+
 
 class ImageEncoder(torch.nn.Module):
     """A normalized picture to the features that the decoder needs.
@@ -41,14 +43,9 @@ class MaskDecoder(torch.nn.Module):
 
     def __init__(self, sam: Any, *, mask_prompt: bool) -> None:
         super().__init__()
-        self.prompts = sam.sam_prompt_encoder
+        self.prompts = PromptEncoder(sam)
         self.decoder = sam.sam_mask_decoder
         self.mask_prompt = mask_prompt
-        height, width = self.prompts.image_embedding_size
-        rows = (torch.arange(height, dtype=torch.float64) + 0.5) / height
-        columns = (torch.arange(width, dtype=torch.float64) + 0.5) / width
-        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-        self.register_buffer("grid", grid.to(torch.float32), persistent=False)
 
     def forward(
         self,
@@ -60,34 +57,15 @@ class MaskDecoder(torch.nn.Module):
         *mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """`mask` is (mask_input, has_mask_input) where the module takes mask prompts."""
-        points = self.prompts._embed_points(point_coords, point_labels, pad=False)
-        padding = self.prompts.not_a_point_embed.weight.unsqueeze(0)
-        sparse = torch.cat([points, padding.expand(points.shape[0], -1, -1)], dim=1)
         masks, scores, _, _ = self.decoder.predict_masks(
             image_embeddings=image_embed,
-            image_pe=self._encode_positions(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=self._embed_masks(*mask),
+            image_pe=self.prompts.positions(),
+            sparse_prompt_embeddings=self.prompts.points(point_coords, point_labels),
+            dense_prompt_embeddings=(
+                self.prompts.masks(*mask) if self.mask_prompt else self.prompts.no_mask()
+            ),
             repeat_image=True,
             high_res_features=[high_res_feats_0, high_res_feats_1],
             first_mask=1,
         )
         return masks.clamp(-32.0, 32.0), scores[:, 1:]
-
-    def _encode_positions(self) -> Tensor:
-        """Upstream's `get_dense_pe` of the grid [1, 256, h, w].
-
-        The graph computes it: sines baked into the file would take 4 MB and depend on the machine.
-        """
-        encoded: Tensor = self.prompts.pe_layer._pe_encoding(self.grid)
-        return encoded.permute(2, 0, 1).unsqueeze(0)
-
-    def _embed_masks(self, *mask: Tensor) -> Tensor:
-        """The dense prompt [N or 1, 256, h, w or 1, 1]."""
-        absent: Tensor = self.prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        if not self.mask_prompt:
-            return absent
-        mask_input, has_mask_input = mask
-        present = (has_mask_input > 0).reshape(-1, 1, 1, 1)
-        # Where, not a product: an absent mask may hold anything, NaN included.
-        return torch.where(present, self.prompts.mask_downscaling(mask_input), absent)
