@@ -1,0 +1,1 @@
+"""The contracts that follow objects through a video."""
