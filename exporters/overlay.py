@@ -26,6 +26,23 @@ _TINTS: Final[tuple[Colour, ...]] = (
     (220, 60, 140),
     (130, 96, 255),
 )
+_MORE_TINTS: Final[tuple[Colour, ...]] = (
+    (240, 96, 48),
+    (120, 200, 40),
+    (0, 160, 224),
+    (200, 80, 224),
+    (255, 216, 64),
+    (64, 112, 160),
+    (160, 96, 48),
+    (96, 224, 208),
+    (255, 144, 160),
+    (72, 160, 72),
+    (168, 168, 255),
+    (176, 32, 64),
+    (128, 128, 0),
+    (0, 96, 128),
+    (208, 176, 144),
+)
 _INK: Final[Colour] = (22, 24, 29)
 _PAPER: Final[Colour] = (236, 239, 243)
 _ALARM: Final[Colour] = (186, 18, 28)
@@ -42,12 +59,15 @@ class Drawn:
         points: x, y in the picture's pixels, and a label: 1 on the object, 0 off it.
         box: x0, y0, x1, y1 in the picture's pixels.
         caption: One line under the picture.
+        number: Of a tracked object, from 1: it is written on the mask and decides its tint, so
+            that an object looks the same on every frame. Else the place among what is drawn does.
     """
 
     mask: NDArray[np.bool_]
     points: tuple[tuple[float, float, int], ...] = ()
     box: tuple[float, float, float, float] | None = None
     caption: str = ""
+    number: int | None = None
 
 
 def canvas_size(height: int, width: int) -> tuple[int, int]:
@@ -74,14 +94,26 @@ def draw_overlay(
     canvas = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
     scale = (width / picture.shape[1], height / picture.shape[0])
     line = max(2, round(max(height, width) / 400))
-    for number, one in enumerate(drawn):
-        canvas = _tint(canvas, one.mask, _TINTS[number % len(_TINTS)], line)
-    for number, one in enumerate(drawn):
+    for place, one in enumerate(drawn):
+        canvas = _tint(canvas, one.mask, _tint_of(one, place), line)
+    for place, one in enumerate(drawn):
         if one.box is not None:
-            _box(canvas, one.box, scale, _TINTS[number % len(_TINTS)], line)
+            _box(canvas, one.box, scale, _tint_of(one, place), line)
         for x, y, label in one.points:
             _point(canvas, (x * scale[0], y * scale[1]), _LABELS[label], 4 * line)
+        if one.number is not None and one.mask.any():
+            _number(canvas, one.mask, one.number, 12 * line)
     return np.array(_sheet(canvas, drawn, banner), dtype=np.uint8)
+
+
+def object_tint(number: int) -> Colour:
+    """The tint of a tracked object; numbers count from 1, and neighbours differ."""
+    tints = (*_TINTS, *_MORE_TINTS)
+    return tints[(number - 1) % len(tints)]
+
+
+def _tint_of(one: Drawn, place: int) -> Colour:
+    return _TINTS[place % len(_TINTS)] if one.number is None else object_tint(one.number)
 
 
 def _tint(canvas: Image.Image, mask: NDArray[np.bool_], colour: Colour, line: int) -> Image.Image:
@@ -143,6 +175,27 @@ def _point(canvas: Image.Image, centre: tuple[float, float], colour: Colour, rad
     small = stamp.resize((side // finer, side // finer), Image.Resampling.BOX)
     corner = (round(centre[0] - small.width / 2), round(centre[1] - small.height / 2))
     canvas.paste(small, corner, small)
+
+
+def _number(canvas: Image.Image, mask: NDArray[np.bool_], number: int, size: int) -> None:
+    """Writes an object's number in its mask: where the middle of its rows is."""
+    row = round(float(np.median(np.nonzero(mask.any(axis=1))[0])))
+    inside = np.nonzero(mask[row] if mask[row].any() else mask.any(axis=0))[0]
+    centre = (
+        (float(np.median(inside)) + 0.5) * canvas.width / mask.shape[1],
+        (row + 0.5) * canvas.height / mask.shape[0],
+    )
+    pen = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size)
+    pen.text(
+        centre,
+        str(number),
+        fill=_WHITE,
+        font=font,
+        anchor="mm",
+        stroke_width=max(1, size // 8),
+        stroke_fill=_INK,
+    )
 
 
 def _sheet(canvas: Image.Image, drawn: Sequence[Drawn], banner: str) -> Image.Image:

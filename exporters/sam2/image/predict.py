@@ -3,20 +3,19 @@
 The encoder runs once for a picture; the decoder runs once for all of its prompt sets.
 """
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
 from exporters.pictures import preprocess
 from exporters.prompts import PromptSet
 from exporters.protocol import BAD_INPUT, StageError, report_progress
+from exporters.sessions import Sessions
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -48,21 +47,25 @@ class ImagePredictor:
     """An encoder and a decoder, loaded.
 
     Attributes:
+        image: The name of the encoder's input.
         size: Side of the square that the encoder takes, in pixels.
         mask_size: (height, width) of a mask prompt, or None where the contract takes none.
-        seconds: How long loading and the latest runs took.
     """
 
-    encoder: Any
-    decoder: Any
+    sessions: Sessions
+    image: str
     size: int
     mask_size: tuple[int, int] | None
-    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long loading and the latest run of each graph took."""
+        latest = {name: runs[-1] for name, runs in self.sessions.run_seconds.items() if runs}
+        return {"session_load": self.sessions.load_seconds, **latest}
 
     def encode(self, picture: NDArray[np.uint8]) -> Tensors:
         """Runs the encoder; uint8 [H, W, 3] to the decoder's inputs by name."""
-        feed = {self.encoder.get_inputs()[0].name: preprocess(picture, self.size)}
-        return self._run("encoder", self.encoder, feed)
+        return self.sessions.run("encoder", {self.image: preprocess(picture, self.size)})
 
     def decode(
         self, features: Tensors, prompts: Sequence[PromptSet], height: int, width: int
@@ -80,7 +83,7 @@ class ImagePredictor:
                 graph failed.
         """
         feed = features | prompt_tensors(prompts, height, width, self.size, self.mask_size)
-        outputs = self._run("decoder", self.decoder, feed)
+        outputs = self.sessions.run("decoder", feed)
         return [
             Prediction(logits=logits, scores=scores)
             for logits, scores in zip(outputs["masks"], outputs["iou_predictions"], strict=True)
@@ -94,29 +97,6 @@ class ImagePredictor:
         features = self.encode(picture)
         report_progress(None, "decoding the prompts")
         return self.decode(features, prompts, *picture.shape[:2])
-
-    def _run(self, name: str, session: Any, feed: Tensors) -> Tensors:
-        started = time.perf_counter()
-        try:
-            values = session.run(None, feed)
-        except Exception as error:  # onnxruntime raises a class of its own for each status
-            raise StageError(
-                f"The {name} failed while it ran",
-                f"onnxruntime says: {str(error).strip()[:500]}",
-                "verify the target; if it verifies, report this with the picture and the prompts",
-            ) from error
-        self.seconds[name] = time.perf_counter() - started
-        outputs = {
-            one.name: value for one, value in zip(session.get_outputs(), values, strict=True)
-        }
-        for output, value in outputs.items():
-            if not np.isfinite(value).all():
-                raise StageError(
-                    f"The {name}'s output {output} holds values that are no numbers",
-                    "the weights may be damaged, or too large for this precision",
-                    "verify the target",
-                )
-        return outputs
 
 
 def open_graphs(
@@ -136,15 +116,12 @@ def open_graphs(
     dims = {one["name"]: one["dims"] for one in graphs["decoder"]["inputs"]}
     mask = dims.get("mask_input")
     report_progress(None, "loading the graphs")
-    started = time.perf_counter()
-    encoder = _session(files["encoder"], threads)
-    decoder = _session(files["decoder"], threads)
+    image = graphs["encoder"]["inputs"][0]
     return ImagePredictor(
-        encoder=encoder,
-        decoder=decoder,
-        size=int(graphs["encoder"]["inputs"][0]["dims"][-1]),
+        sessions=Sessions(files, threads),
+        image=image["name"],
+        size=int(image["dims"][-1]),
         mask_size=None if mask is None else (int(mask[-2]), int(mask[-1])),
-        seconds={"session_load": time.perf_counter() - started},
     )
 
 
@@ -225,20 +202,6 @@ def _points_of(prompt: PromptSet) -> list[tuple[float, float, int]]:
         x0, y0, x1, y1 = prompt.box
         points += [(x0, y0, BOX_FIRST), (x1, y1, BOX_SECOND)]
     return points + list(prompt.points)
-
-
-def _session(path: Path, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a class of its own for each status
-        raise StageError(
-            f"onnxruntime {onnxruntime.__version__} cannot load {path.name}",
-            str(error).strip()[:500],
-            "verify the target: its files may have been changed",
-        ) from error
 
 
 def _no_mask_input() -> StageError:

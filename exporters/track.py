@@ -1,0 +1,197 @@
+"""The stage that follows objects through a video with a target's own graphs and draws them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image
+
+from exporters.object_prompts import (
+    LARGEST_NUMBER,
+    ObjectPrompt,
+    check_numbers,
+    read_object_prompts,
+)
+from exporters.overlay import (
+    RANDOM_WEIGHTS_BANNER,
+    Drawn,
+    canvas_size,
+    draw_overlay,
+    object_tint,
+)
+from exporters.pictures import masks_to_picture
+from exporters.protocol import Result, Step, report_progress
+from exporters.sessions import Sessions
+from exporters.video import Pixels, Video, open_pictures, open_video, write_video
+
+VIDEO, FRAMES = "video", "frames/"
+OVERLAY, MASKS = "overlay", "masks"
+
+
+def run(step: Step) -> Result:
+    """Tracks objects through a video.
+
+    Inputs: the contract's .onnx files, and either `video` or pictures named `frames/NAME`, whose
+    names give the order. Parameters: `contract` (golden, with its graphs), `prompts` (a list of
+    {object, frame, points: [[x, y, label]], box: [x0, y0, x1, y1] or null}), `random_weights`,
+    `as_video`, and perhaps `fill_hole_area` (8) and `video_name`, what errors call the video.
+    The earliest prompt of an object starts it, later ones correct it. The family's module gives
+    `check_prompts(contract, prompts)` and `open_tracker(contract, run, num_frames,
+    fill_hole_area)`, whose result has `start_frame`, `prompt` and `track`.
+
+    Outputs: `overlay.mp4` or `overlay/00000.png` ..., with masks, numbers and prompts; and
+    `masks/00000.png` ..., 8-bit with a palette, each pixel the number of the object that it
+    belongs to, the largest where it belongs to several. Frames before the first prompt are bare.
+
+    Raises:
+        StageError: The video or a prompt cannot be used (exit code 2), or a graph fails.
+    """
+    contract = step.param("contract")
+    asked = step.param("prompts")
+    check_numbers(asked)
+    video = _open(step)
+    prompts = read_object_prompts(asked, video.frames, video.height, video.width)
+    provider = step.provider()
+    provider.check_prompts(contract, [(one.number, one.frame) for one in prompts])
+
+    report_progress(0.0, "loading the graphs")
+    files = {graph["name"]: step.input(graph["file"]) for graph in contract["graphs"]}
+    sessions = Sessions(files, step.threads)
+    area = int(step.params.get("fill_hole_area", 8))
+    tracker = provider.open_tracker(contract, sessions.run, video.frames, area)
+
+    random_weights, as_video = bool(step.param("random_weights")), bool(step.param("as_video"))
+    banner = RANDOM_WEIGHTS_BANNER if random_weights else ""
+    outputs = [f"{OVERLAY}.mp4"] if as_video else []
+    found: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        write: Callable[[Pixels], None] | None = None
+        if as_video:
+            path = step.out / outputs[0]
+            write = stack.enter_context(write_video(path, video.rate, step.threads))
+        for frame, picture in enumerate(video.read()):
+            report_progress(frame / video.frames, f"frame {frame + 1} of {video.frames}")
+            here = [one for one in prompts if one.frame == frame]
+            masks = _segment(tracker, picture, here)
+            labels, figures = _label(frame, masks, video)
+            found += figures
+            outputs.append(f"{MASKS}/{frame:05d}.png")
+            _save(step.out / outputs[-1], labels)
+            drawn = draw_overlay(picture, _drawings(masks, here, video), banner=banner)
+            if write is None:
+                outputs.append(f"{OVERLAY}/{frame:05d}.png")
+                _save(step.out / outputs[-1], Image.fromarray(drawn))
+            else:
+                write(drawn)
+    metrics = {
+        "video": {"frames": video.frames, "height": video.height, "width": video.width},
+        "prompts": [_describe(one) for one in prompts],
+        "tracks": found,
+        "random_weights": random_weights,
+        "runtime": f"onnxruntime {onnxruntime.__version__}",
+        "seconds": _seconds(sessions),
+        "threads": step.threads,
+    }
+    return Result(outputs=outputs, metrics=metrics)
+
+
+def _open(step: Step) -> Video:
+    frames = {
+        name.removeprefix(FRAMES): path
+        for name, path in step.inputs.items()
+        if name.startswith(FRAMES)
+    }
+    name = str(step.params.get("video_name", ""))
+    report_progress(None, "reading through the video")
+    if VIDEO in step.inputs:
+        return open_video(step.inputs[VIDEO], name)
+    return open_pictures(frames, name)
+
+
+def _segment(tracker: Any, picture: Pixels, here: Sequence[ObjectPrompt]) -> dict[int, Any]:
+    """One frame: new objects start, all others are followed, corrections come last."""
+    tracker.start_frame(picture)
+    new = [one for one in here if one.number not in tracker.objects]
+    masks = {one.number: _prompt(tracker, one) for one in new}
+    masks |= tracker.track()
+    masks |= {one.number: _prompt(tracker, one) for one in here if one not in new}
+    return dict(sorted(masks.items()))
+
+
+def _prompt(tracker: Any, one: ObjectPrompt) -> Any:
+    return tracker.prompt(one.number, one.prompt.points, one.prompt.box)
+
+
+def _label(
+    frame: int, masks: Mapping[int, Any], video: Video
+) -> tuple[Image.Image, list[dict[str, Any]]]:
+    """The frame's mask, each pixel an object's number, and the figures of each object."""
+    labels = np.zeros((video.height, video.width), dtype=np.uint8)
+    figures = []
+    for number, mask in masks.items():
+        inside = _inside(mask, video.height, video.width)
+        labels[inside] = number
+        figures.append(
+            {
+                "object": number,
+                "frame": frame,
+                "iou": mask.iou,
+                "occlusion": mask.occlusion,
+                "visible": mask.visible,
+                "coverage": float(inside.mean()),
+            }
+        )
+    image = Image.fromarray(labels)
+    tints = [object_tint(number) for number in range(1, LARGEST_NUMBER + 1)]
+    image.putpalette([0, 0, 0, *chain.from_iterable(tints)])
+    return image, figures
+
+
+def _drawings(masks: Mapping[int, Any], here: Sequence[ObjectPrompt], video: Video) -> list[Drawn]:
+    """Masks at the drawing's own resolution, so that their edges are smooth there."""
+    prompts = {one.number: one.prompt for one in here}
+    size = canvas_size(video.height, video.width)
+    return [
+        Drawn(
+            mask=_inside(mask, *size),
+            points=prompts[number].points if number in prompts else (),
+            box=prompts[number].box if number in prompts else None,
+            number=number,
+        )
+        for number, mask in masks.items()
+    ]
+
+
+def _inside(mask: Any, height: int, width: int) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = masks_to_picture(mask.logits[np.newaxis], height, width)[0] > 0
+    return inside
+
+
+def _describe(one: ObjectPrompt) -> dict[str, Any]:
+    return {
+        "object": one.number,
+        "frame": one.frame,
+        "prompt": one.prompt.describe(),
+        "points": [list(point) for point in one.prompt.points],
+        "box": list(one.prompt.box) if one.prompt.box else None,
+    }
+
+
+def _seconds(sessions: Sessions) -> dict[str, Any]:
+    """Of each graph the median and the number of its runs."""
+    graphs = {
+        name: {"median": round(float(np.median(runs)), 4), "runs": len(runs)}
+        for name, runs in sessions.run_seconds.items()
+        if runs
+    }
+    return {"session_load": round(sessions.load_seconds, 4), **graphs}
+
+
+def _save(path: Path, image: Image.Image) -> None:
+    path.parent.mkdir(exist_ok=True)
+    image.save(path, format="PNG", compress_level=6)
