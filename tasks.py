@@ -317,6 +317,14 @@ def bench_runner(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
     measure(kiln, rounds=rounds, as_json=json)
 
 
+@command("tracker", help={"rounds": "measurements of each side; the median counts"})
+def bench_tracker(kiln: "Kiln", rounds: int = 5, json: bool = False) -> None:
+    """Time and memory of memory attention, beside the public exporter's way and PyTorch."""
+    from modelkiln.bench.commands import bench_tracker as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
 ns = Collection(
     quickstart,
     targets,
@@ -338,4 +346,4 @@ ns.add_collection(Collection("store", store_verify, store_gc))
 ns.add_collection(Collection("env", env_list, env_prune))
 ns.add_collection(Collection("image", image_build, image_list, image_prune, image_sbom))
 ns.add_collection(Collection("pins", pins_check, pins_lock))
-ns.add_collection(Collection("bench", bench_export, bench_null, bench_runner))
+ns.add_collection(Collection("bench", bench_export, bench_null, bench_runner, bench_tracker))

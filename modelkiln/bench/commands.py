@@ -1,4 +1,4 @@
-"""`invoke bench.export`, `invoke bench.null` and `invoke bench.runner`."""
+"""`invoke bench.export`, `bench.null`, `bench.runner` and `bench.tracker`."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -8,9 +8,11 @@ from typing import Protocol, TypeVar
 
 from modelkiln import console
 from modelkiln.kiln import Kiln, Options
+from modelkiln.provision import get_python
 
 MODEL = "sam2.1_hiera_tiny"
 TARGET = f"{MODEL}/image/onnx-fp32"
+TRACKER = f"{MODEL}/tracker/onnx-fp32"
 
 
 def bench_export(kiln: Kiln, *, rounds: int = 3, as_json: bool = False) -> None:
@@ -145,6 +147,37 @@ def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
         )
         report = runner.make_report(rounds, str(engine), costs, nothing, len(calls))
     _hand_out(kiln, report, runner.write, runner.table, as_json=as_json)
+
+
+def bench_tracker(kiln: Kiln, *, rounds: int = 5, as_json: bool = False) -> None:
+    """Time and memory of the tracker's memory attention beside the public exporter's way and
+    PyTorch, and of the export of all four graphs; the figures land in artifacts/bench/.
+
+    Raises:
+        KilnError: A side failed, the sides do not agree, or `rounds` is less than 1.
+    """
+    from modelkiln.bench import attention, tracker
+    from modelkiln.bench.sides import get_checkpoint, our_side, our_weights
+
+    python = get_python(kiln, "export")
+    settings = kiln.catalog.models[MODEL].settings
+    with _workspace(kiln) as workspace:
+        checkpoint = get_checkpoint(kiln, MODEL, workspace / "checkpoint.pt", python=python)
+        bench = tracker.Bench(
+            python=python,
+            config=settings["config"],
+            overrides=settings["overrides"],
+            threads=kiln.catalog.threads,
+            workspace=workspace,
+            rounds=rounds,
+            on_progress=console.note,
+        )
+        report = bench.run(
+            MODEL,
+            our_side(TRACKER, checkpoint),
+            lambda folder: our_weights(folder, TRACKER, checkpoint),
+        )
+    _hand_out(kiln, report, attention.write, attention.table, as_json=as_json)
 
 
 class _Report(Protocol):

@@ -1,4 +1,4 @@
-"""The two sides of bench.export, and the weights that both start from."""
+"""The sides of bench.export and bench.tracker, and the weights that they start from."""
 
 import sys
 from collections.abc import Mapping
@@ -38,22 +38,32 @@ def our_side(target: str, checkpoint: Path) -> Contender:
             environment={"MODELKILN_ARTIFACTS": str(folder / "artifacts")},
         )
 
-    def graphs(folder: Path) -> Mapping[str, Path]:
-        options = Options(weights=str(checkpoint), trust=True, runner="local")
-        kiln = Kiln(options, artifacts=folder / "artifacts")
-        plan = kiln.plan(kiln.targets(target), UNTIL)
-        record = find_resolved(kiln.resolve(plan))[plan.targets[0].graphs]
-        return {
-            graph["name"]: kiln.store.blob_path(record.outputs[graph["file"]].sha256)
-            for graph in plan.targets[0].target.contract.graphs
-        }
-
     return Contender(
         name="modelkiln",
         prepare=lambda folder: start(folder, f"--until={UNTIL}"),
-        graphs=graphs,
+        graphs=lambda folder: _our_files(folder, target, checkpoint)[0],
         verify=start,
     )
+
+
+def our_weights(folder: Path, target: str, checkpoint: Path) -> Path:
+    """The weights as safetensors, in a folder where our side has been."""
+    return _our_files(folder, target, checkpoint)[1]
+
+
+def _our_files(folder: Path, target: str, checkpoint: Path) -> tuple[Mapping[str, Path], Path]:
+    options = Options(weights=str(checkpoint), trust=True, runner="local")
+    kiln = Kiln(options, artifacts=folder / "artifacts")
+    plan = kiln.plan(kiln.targets(target), UNTIL)
+    records = find_resolved(kiln.resolve(plan))
+    (ingest,) = (one.id for one in plan.steps.values() if one.stage == "ingest")
+    made = records[plan.targets[0].graphs].outputs
+    graphs = {
+        graph["name"]: kiln.store.blob_path(made[graph["file"]].sha256)
+        for graph in plan.targets[0].target.contract.graphs
+    }
+    weights = records[ingest].outputs["weights.safetensors"]
+    return graphs, kiln.store.blob_path(weights.sha256)
 
 
 def their_side(model: str, checkpoint: Path, *, python: Path, tools: Path) -> Contender:
