@@ -98,8 +98,8 @@ def predict(
     iterable=["point", "box"],
     help={
         "video": "a video file, or a folder of pictures, taken in the natural order of their names",
-        "box": "[OBJECT:]x0,y0,x1,y1[@FRAME] in pixels, FRAME from 0 (default); without OBJECT, a"
-        " number from 1, each box is a new object; may be repeated",
+        "box": "[OBJECT:]x0,y0,x1,y1[@FRAME] in pixels, FRAME from 0 (default); boxes without"
+        " OBJECT are objects 1, 2, ... in turn; may be repeated",
         "point": "[OBJECT:]x,y[,label][@FRAME]; label 1 is inside (default), 0 outside; without"
         " OBJECT the points of a frame are one new object; on a later frame than an object's first"
         " they correct it; may be repeated",

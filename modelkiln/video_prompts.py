@@ -1,9 +1,10 @@
 """What to follow through a video, as a command line says it.
 
 A box is `[OBJECT:]x0,y0,x1,y1[@FRAME]`, a point `[OBJECT:]x,y[,label][@FRAME]`, in pixels of the
-video. Objects are numbered from 1; frames from 0, which is the default. What names no object is a
-new one: each box for itself, and the points of one frame together. All that is said of an object
-on one frame is one prompt; on a later frame than its first it is a correction.
+video. Frames are numbered from 0, which is the default. Boxes that name no object are objects 1, 2,
+... in turn, but for numbers that other boxes name; a point may then name them. Points of a frame
+that name no object are together a new one. All that is said of an object on one frame is one
+prompt; on a later frame than its first it is a correction.
 """
 
 import re
@@ -69,7 +70,7 @@ def read_video_prompts(boxes: Sequence[str], points: Sequence[str]) -> list[Vide
             "An object is shown by a box or by points.",
             f"For example: {EXAMPLES['box']}",
         )
-    numbers = _free_numbers(one.object for one in (*said_boxes, *said_points))
+    numbers = _free_numbers(one.object for one in said_boxes)
     box_of: dict[tuple[int, int], _Said] = {}
     for one in said_boxes:
         place = (one.frame, next(numbers) if one.object is None else one.object)
@@ -80,6 +81,7 @@ def read_video_prompts(boxes: Sequence[str], points: Sequence[str]) -> list[Vide
                 "Give one of them another object's number, or none.",
             )
         box_of[place] = one
+    numbers = _free_numbers([*(place[1] for place in box_of), *(one.object for one in said_points)])
     points_of: dict[tuple[int, int], list[_Said]] = {}
     fresh: dict[int, int] = {}
     for one in said_points:

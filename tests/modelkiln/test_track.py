@@ -264,17 +264,17 @@ def test_the_command_line_repeats_prompts(invoke: Invoke, tmp_path: Path) -> Non
     assert "[OBJECT:]x0,y0,x1,y1[@FRAME]" in shown and "[OBJECT:]x,y[,label][@FRAME]" in shown
 
 
-def test_prompts_without_an_object_get_numbers_that_are_free() -> None:
+def test_boxes_count_from_one_and_points_may_name_them() -> None:
     found = read_video_prompts(
         ["0,0,1,1", "2:0,0,2,2", "0,0,3,3@4"], ["5,5", "6,6,0", "7,7@4", "1:8,8@4", "2:9,9,1"]
     )
     assert found == [
+        VideoPrompt(object=1, frame=0, box=(0.0, 0.0, 1.0, 1.0)),
         VideoPrompt(object=2, frame=0, points=((9.0, 9.0, 1),), box=(0.0, 0.0, 2.0, 2.0)),
-        VideoPrompt(object=3, frame=0, box=(0.0, 0.0, 1.0, 1.0)),
-        VideoPrompt(object=5, frame=0, points=((5.0, 5.0, 1), (6.0, 6.0, 0))),
+        VideoPrompt(object=4, frame=0, points=((5.0, 5.0, 1), (6.0, 6.0, 0))),
         VideoPrompt(object=1, frame=4, points=((8.0, 8.0, 1),)),
-        VideoPrompt(object=4, frame=4, box=(0.0, 0.0, 3.0, 3.0)),
-        VideoPrompt(object=6, frame=4, points=((7.0, 7.0, 1),)),
+        VideoPrompt(object=3, frame=4, box=(0.0, 0.0, 3.0, 3.0)),
+        VideoPrompt(object=5, frame=4, points=((7.0, 7.0, 1),)),
     ]
 
 
