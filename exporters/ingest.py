@@ -29,7 +29,8 @@ def run(step: Step) -> Result:
 
     Parameters: `source` is {"kind": "file", "format": "pt" | "safetensors"}, with an input
     `checkpoint`, or {"kind": "random", "seed": int}; the rest goes to the family's part, which
-    builds the architecture (`build_network`) and knows its relatives (`find_relative`).
+    builds the architecture (`build_network`), knows its relatives (`find_relative`), and may
+    change random weights that would leave a part of the network without effect (`mend_random`).
 
     Raises:
         StageError: The file cannot be read or is not this model's (exit code 2).
@@ -41,6 +42,8 @@ def run(step: Step) -> Result:
     if source["kind"] == "random":
         report_progress(0.3, f"drawing random weights from seed {source['seed']}")
         weights = draw_weights(network, int(source["seed"]))
+        if hasattr(provider, "mend_random"):
+            provider.mend_random(weights)
     else:
         report_progress(0.3, "reading the checkpoint")
         found = read_checkpoint(step.input("checkpoint"), source["format"])

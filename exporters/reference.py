@@ -22,7 +22,8 @@ def run(step: Step) -> Result:
     """Runs upstream's own predictor on pictures and prompts; writes what went in and came out.
 
     Parameters: `upstream`; the rest goes to the family's part, whose
-    `compute(params, weights, pictures, seed)` returns a JSON document and arrays by name.
+    `compute(params, weights, pictures, seed)` returns a JSON document and arrays by name. What
+    the document calls `counts` goes among the metrics.
 
     Outputs: `cases.json`, and `tensors.safetensors` with the arrays that it names.
 
@@ -51,10 +52,21 @@ def run(step: Step) -> Result:
         metrics={
             "tensors": len(tensors),
             "bytes": (step.out / "tensors.safetensors").stat().st_size,
-            "pictures": len(document["pictures"]),
-            "cases": sum(len(picture["prompts"]) for picture in document["pictures"]),
+            **_count(document),
         },
     )
+
+
+def _count(document: Mapping[str, Any]) -> Mapping[str, int]:
+    """How many pictures and cases there are: what the family says, or its pictures' prompts."""
+    if "counts" in document:
+        counts: Mapping[str, int] = document["counts"]
+        return counts
+    pictures = document["pictures"]
+    return {
+        "pictures": len(pictures),
+        "cases": sum(len(picture["prompts"]) for picture in pictures),
+    }
 
 
 def _require_origin(installed: Path, package: str) -> None:

@@ -6,7 +6,7 @@ to run, are only among the metrics.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from exporters.golden import find_faults
 from exporters.graphs import count_ops, read_graph
-from exporters.parity import Check, MaskCheck, TensorCheck, as_json
+from exporters.parity import Check, LoopCheck, MaskCheck, TensorCheck, as_json
 from exporters.protocol import (
     NOT_VERIFIED,
     Result,
@@ -30,7 +30,7 @@ from exporters.protocol import (
 Arrays = dict[str, NDArray[Any]]
 Run = Callable[[str, Mapping[str, NDArray[Any]]], Arrays]
 
-_MOST: Final = 0.5
+_COUNTED: Final = 0.5
 
 
 class Reference:
@@ -57,6 +57,8 @@ class Runtime:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
+            # Cases of many sizes would each leave their share of memory behind: gigabytes.
+            options.enable_cpu_mem_arena = False
             start = time.perf_counter()
             try:
                 self._sessions[name] = onnxruntime.InferenceSession(
@@ -90,7 +92,7 @@ def run(step: Step) -> Result:
     """Checks every graph of a contract; writes `verification.json`.
 
     Parameters: `contract` (the whole golden contract) and `opset`. The family's part gives the
-    checks: `check(run, contract, reference)` yields one for each tensor and mask.
+    checks: `check(run, contract, reference)` yields one for each tensor, mask and step of a loop.
 
     Raises:
         StageError: Something differs (exit code 6); names graph, case, tensor, value and bound.
@@ -117,13 +119,16 @@ def run(step: Step) -> Result:
     runtime = Runtime(files, step.threads)
     reference = Reference(step.input("cases.json"), step.input("tensors.safetensors"))
     checks = list(step.provider().check(runtime.run, contract, reference))
-    document = {
+    document: dict[str, Any] = {
         "contract": {"name": contract["name"], "version": contract["version"]},
         "graphs": graphs,
         "tensors": [as_json(check) for check in checks if isinstance(check, TensorCheck)],
         "masks": [as_json(check) for check in checks if isinstance(check, MaskCheck)],
         "summary": summarize(checks),
     }
+    loop = [as_json(check) for check in checks if isinstance(check, LoopCheck)]
+    if loop:
+        document["loop"] = loop
     write_json(step.out / "verification.json", document)
     require_ok(checks)
     timings = {
@@ -138,27 +143,45 @@ def run(step: Step) -> Result:
 
 
 def summarize(checks: Iterable[Check]) -> dict[str, Any]:
-    """The worst figure of every output, and how the masks fared."""
+    """The worst figure of every output, and how masks and the steps of a loop fared."""
     worst: dict[str, TensorCheck] = {}
     masks: list[MaskCheck] = []
+    steps: list[LoopCheck] = []
     for check in checks:
         if isinstance(check, MaskCheck):
             masks.append(check)
-            continue
-        name = f"{check.graph}/{check.tensor}"
-        if name not in worst or check.relative > worst[name].relative:
-            worst[name] = check
+        elif isinstance(check, LoopCheck):
+            steps.append(check)
+        else:
+            name = f"{check.graph}/{check.tensor}"
+            if name not in worst or check.relative > worst[name].relative:
+                worst[name] = check
     counted = [mask for mask in masks if mask.counted]
-    return {
+    summary = {
         "worst": {name: as_json(check) for name, check in sorted(worst.items())},
         "masks": len(masks),
         "masks_counted": len(counted),
         "lowest_iou": min((mask.iou for mask in counted), default=None),
     }
+    return {**summary, "loop": _summarize_loop(steps)} if steps else summary
 
 
-def require_ok(checks: list[Check]) -> None:
-    """Raises on the worst check that failed, and when too few masks could be judged.
+def _summarize_loop(steps: Sequence[LoopCheck]) -> dict[str, Any]:
+    return {
+        "steps": len(steps),
+        "frames": len({step.frame for step in steps}),
+        "objects": len({step.object for step in steps}),
+        "seen": sum(step.seen for step in steps),
+        "counted": sum(step.counted for step in steps),
+        "lowest_iou": min((step.iou for step in steps if step.counted), default=None),
+        "lowest_pointer_cosine": min(step.pointer_cosine for step in steps),
+    }
+
+
+def require_ok(checks: Sequence[Check]) -> None:
+    """Raises on the worst check that failed, and when too little could be judged.
+
+    Half of all masks must count; in a loop, half of those whose object is seen.
 
     Raises:
         StageError: With exit code 6.
@@ -167,20 +190,26 @@ def require_ok(checks: list[Check]) -> None:
         raise _failed("Nothing was compared", "the reference has no case that this contract takes")
     tensors = [check for check in checks if isinstance(check, TensorCheck) and not check.ok]
     masks = [check for check in checks if isinstance(check, MaskCheck) and not check.ok]
+    steps = [check for check in checks if isinstance(check, LoopCheck) and not check.ok]
     failed: list[Check] = [
         *sorted(tensors, key=lambda check: -check.relative),
         *sorted(masks, key=lambda check: check.iou),
+        *sorted(steps, key=lambda check: (check.frame, check.object)),
     ]
     if failed:
         raise _failed(
             f"{len(failed)} of {len(checks)} comparisons with unpatched PyTorch failed",
             "the worst: " + "; ".join(check.describe() for check in failed[:3]),
         )
-    judged = [check for check in checks if isinstance(check, MaskCheck)]
-    counted = sum(check.counted for check in judged)
-    if judged and counted < _MOST * len(judged):
+    _require_counted([check for check in checks if isinstance(check, MaskCheck)])
+    _require_counted([check for check in checks if isinstance(check, LoopCheck) and check.seen])
+
+
+def _require_counted(masks: Sequence[MaskCheck | LoopCheck]) -> None:
+    counted = sum(mask.counted for mask in masks)
+    if counted < _COUNTED * len(masks):
         raise _failed(
-            f"Only {counted} of {len(judged)} masks could be judged",
+            f"Only {counted} of {len(masks)} masks could be judged",
             "the others cover almost nothing or almost everything of their pictures",
         )
 

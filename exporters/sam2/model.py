@@ -32,10 +32,31 @@ def load_model(config: str, overrides: Sequence[str], weights: Path) -> torch.nn
     The parameters are views of the mapped file: nothing is copied until it is used.
     """
     network = build_model(config, overrides)
+    _fill(network, weights)
+    return network
+
+
+def load_predictor(config: str, overrides: Sequence[str], weights: Path) -> torch.nn.Module:
+    """A `SAM2VideoPredictor` as upstream's `build_sam2_video_predictor` makes it, on the CPU.
+
+    Only holes are left as they are: upstream fills them with a CUDA extension, and without one
+    it warns and leaves them too.
+    """
+    from sam2.build_sam import build_sam2_video_predictor
+
+    predictor: Any = build_sam2_video_predictor(
+        config, None, device="cpu", mode="eval", hydra_overrides_extra=list(overrides)
+    )
+    predictor.fill_hole_area = 0
+    network: torch.nn.Module = predictor
+    _fill(network, weights)
+    return network
+
+
+def _fill(network: torch.nn.Module, weights: Path) -> None:
     network.load_state_dict(safetensors.torch.load_file(weights), strict=True, assign=True)
     network.requires_grad_(False)
     require_eval(network)
-    return network
 
 
 def require_eval(network: torch.nn.Module) -> None:

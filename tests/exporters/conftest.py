@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.exporters.stages import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
+from tests.exporters.trackers import Trackers
 
 
 @pytest.fixture(scope="session")
@@ -143,3 +144,9 @@ def verify(scratch: Callable[[str], Path], reference: Done) -> Callable[..., Don
         return run_stage(folder, "verify", modules, params, inputs)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trackers(scratch: Callable[[str], Path]) -> Trackers:
+    """Shrunken trackers of both generations."""
+    return Trackers(scratch)

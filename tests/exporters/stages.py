@@ -67,18 +67,34 @@ class Done:
         return metrics
 
 
-def shrink(contract: str) -> dict[str, Any]:
-    """A contract of the catalog, for pictures of `SIZE` pixels."""
-    text = (ROOT / "catalog/contracts" / f"{contract}.toml").read_text(encoding="utf-8")
+def read_contract(stem: str) -> dict[str, Any]:
+    """A contract file of the catalog, laid over the file that it extends."""
+    text = (ROOT / "catalog/contracts" / f"{stem}.toml").read_text(encoding="utf-8")
     document = tomllib.loads(text)
+    if "extends" not in document:
+        return document
+    base = read_contract(document.pop("extends"))
+    for merged in ("options", "tolerances", "inert"):
+        document[merged] = {**base.get(merged, {}), **document.get(merged, {})}
+    return {**base, **document}
+
+
+def shrink(contract: str) -> dict[str, Any]:
+    """A contract of the catalog, by its file's name, for pictures of `SIZE` pixels."""
+    document = read_contract(contract)
     document["preprocessing"]["size"] = SIZE
     for graph in document["graphs"]:
         for value in [*graph["inputs"], *graph["outputs"]]:
-            value["dims"] = [
-                dim * SIZE // 1024 if axis > 1 and dim != 2 else dim
-                for axis, dim in enumerate(value["dims"])
-            ]
+            value["dims"] = _shrink_dims(value["dims"])
     return document
+
+
+def _shrink_dims(dims: list[int | str]) -> list[int | str]:
+    """Maps become smaller; so do tables with a row for each cell of the coarsest map."""
+    if len(dims) >= 4 and dims[-1] == dims[-2] and isinstance(dims[-1], int):
+        side = dims[-1] * SIZE // 1024
+        return [*dims[:-2], side, side]
+    return [(SIZE // 16) ** 2 if dim == 64**2 else dim for dim in dims]
 
 
 def write_step(
