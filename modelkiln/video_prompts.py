@@ -8,14 +8,18 @@ prompt; on a later frame than its first it is a correction.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
+from modelkiln import console
 from modelkiln.errors import UsageError
 
 # A mask's pixel is its object's number, in eight bits.
 MAX_OBJECT = 255
+# As many as the decoder's batch in the engines that NVIDIA's MaskTracker builds; the stage's, too.
+MAX_OBJECTS = 20
 FORMS = {"box": "[OBJECT:]x0,y0,x1,y1[@FRAME]", "point": "[OBJECT:]x,y[,label][@FRAME]"}
 EXAMPLES = {"box": "--box 40,30,220,180 or --box 2:40,30,220,180@12", "point": "--point 1:120,80"}
 _COUNTS = {"box": (4,), "point": (2, 3)}
@@ -59,8 +63,12 @@ class _Said:
 def read_video_prompts(boxes: Sequence[str], points: Sequence[str]) -> list[VideoPrompt]:
     """The prompts that a command line gives, by frame and object.
 
+    Notes which numbers points have got that name no object, where there are boxes as well: they may
+    have been meant as a correction of a box's object.
+
     Raises:
-        UsageError: There is none, one is malformed, or an object has two boxes on one frame.
+        UsageError: There is none, one is malformed, an object has two boxes on one frame, or there
+            are more than `MAX_OBJECTS` objects.
     """
     said_boxes = [_read("box", text) for text in boxes]
     said_points = [_read("point", text) for text in points]
@@ -89,6 +97,16 @@ def read_video_prompts(boxes: Sequence[str], points: Sequence[str]) -> list[Vide
             fresh[one.frame] = next(numbers)
         number = fresh[one.frame] if one.object is None else one.object
         points_of.setdefault((one.frame, number), []).append(one)
+    objects = {number for _, number in (*box_of, *points_of)}
+    if len(objects) > MAX_OBJECTS:
+        raise UsageError(
+            f"{len(objects)} objects are more than can be followed.",
+            f"At most {MAX_OBJECTS} are followed at once.",
+            "Follow them in several runs.",
+        )
+    if box_of and fresh:
+        named = min(number for _, number in box_of)
+        _note_fresh(fresh, named, next(one.text for one in said_points if one.object is None))
     return [
         VideoPrompt(
             object=number,
@@ -134,6 +152,18 @@ def _read(kind: str, text: str) -> _Said:
     return _Said(object=number, frame=int(found[3] or 0), numbers=numbers, text=text)
 
 
+def _note_fresh(fresh: Mapping[int, int], named: int, text: str) -> None:
+    if len(fresh) == 1:
+        (numbers,) = (f"object {number}" for number in fresh.values())
+    else:
+        places = (f"{number} (frame {frame})" for frame, number in sorted(fresh.items()))
+        numbers = f"objects {', '.join(places)}"
+    console.note(
+        f"points without a number are {numbers}; "
+        f"write {named}:{text.strip()} to correct object {named}"
+    )
+
+
 def _point(said: _Said) -> tuple[float, float, int]:
     x, y, *label = said.numbers
     return x, y, int(label[0]) if label else 1
@@ -141,11 +171,4 @@ def _point(said: _Said) -> tuple[float, float, int]:
 
 def _free_numbers(taken: Iterable[int | None]) -> Iterator[int]:
     used = set(taken)
-    for number in range(1, MAX_OBJECT + 1):
-        if number not in used:
-            yield number
-    raise UsageError(
-        f"There are more than {MAX_OBJECT} objects.",
-        "Each has a number of its own, in eight bits.",
-        "Follow fewer at once.",
-    )
+    return (number for number in count(1) if number not in used)

@@ -23,6 +23,8 @@ HOST_SOURCES = (
     *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/test_*.py")),
 )
 EXPORT_SOURCES = ("exporters", "bench", "web")
+# What `make test` leaves out, for it takes minutes and hardly differs from what it runs.
+THOROUGH = "thorough"
 
 
 def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
@@ -37,15 +39,16 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
         "host": lambda: [_pytest("not full_size", "--ignore=tests/containers")],
         "exporters": lambda: [_exporters_pytest(kiln)],
         "containers": lambda: [_pytest("not full_size", room="tests/containers")],
-        "full-size": lambda: [_pytest("full_size")],
+        "full-size": lambda: [_pytest("full_size and not thorough")],
+        THOROUGH: lambda: [_pytest("full_size and thorough")],
     }
-    names = only.split(",") if only else list(parts)
+    names = only.split(",") if only else [name for name in parts if name != THOROUGH]
     unknown = [name for name in names if name not in parts]
     if unknown:
         raise UsageError(
             f"There is no part {unknown[0]!r} of the tests.",
             f"The parts are {', '.join(parts)}.",
-            "Leave --only out for all.",
+            f"Leave --only out for all but {THOROUGH}.",
         )
     tools = get_tools(kiln, "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable))
     failed: list[str] = []

@@ -1,5 +1,6 @@
 """`invoke track`: objects followed through a video by a built target."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,17 @@ from modelkiln.kiln import Kiln
 from modelkiln.once import check_files, find_manifest, one_target, run_once, stage_modules
 from modelkiln.publish import target_folder
 from modelkiln.target import RandomWeights, Target
-from modelkiln.video_prompts import VideoPrompt, read_video_prompts
+from modelkiln.video_prompts import read_video_prompts
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm")
 VIDEO = ".mp4"
-# Meta's: background spots of at most so many pixels of the low-resolution mask are filled.
-FILL_HOLE_AREA = 8
+# No folder of frames is meant by a name that ends so.
+OTHER_VIDEOS = (
+    ".3gp", ".apng", ".asf", ".avi", ".flv", ".gif", ".h264", ".h265", ".hevc", ".m2ts", ".m4v",
+    ".mkv", ".mov", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg", ".ogv", ".qt", ".ts", ".vob", ".webm",
+    ".wmv", ".y4m",
+)  # fmt: skip
+TRACKS = "tracks.jsonl"
 MEMORY = 6_000_000_000
 # How long a video takes is not known before; each frame is told while it runs.
 TIMEOUT_S = 30 * 86_400
@@ -39,7 +45,8 @@ def track_video(
     Args:
         video: A video file, or a folder of pictures.
         out: A file that ends in .mp4, or a folder for PNG frames.
-        masks: A folder for PNG masks whose pixels are objects' numbers.
+        masks: A folder for PNG masks whose pixels are objects' numbers; none are made without.
+        as_json: Print what the stage found, with the figures of each object on each frame.
 
     Raises:
         UsageError: the target is not built or has no memory modules, or the video, a prompt or a
@@ -51,14 +58,25 @@ def track_video(
     inputs = find_frames(Path(video))
     places = _places(Path(video), out, masks)
     check_files(kiln, target, find_manifest(kiln, target))
-    metrics = _track(kiln, target, modules, Path(video), inputs, prompts, places)
+    params: dict[str, Any] = {
+        "contract": target.contract.golden,
+        "prompts": [one.document() for one in prompts],
+        "random_weights": isinstance(target.weights, RandomWeights),
+        "video_name": video,
+        "as_video": _is_video(out),
+        "masks": bool(masks),
+    }
+    if "video" not in inputs:
+        params["frame_names"] = [path.name for path in inputs.values()]
+    found = _track(kiln, target, modules, params, inputs, places, as_json=as_json)
     if as_json:
-        console.say_json(metrics)
+        console.say_json(found)
         return
-    for line in describe(metrics):
+    for line in describe(found):
         console.say(line)
-    for name, place in places.items():
-        console.say(f"{name:<8} {place}")
+    console.say(f"overlay  {out}")
+    if masks:
+        console.say(f"masks    {masks}")
 
 
 def find_frames(video: Path) -> dict[str, Path]:
@@ -105,15 +123,11 @@ def describe(metrics: Mapping[str, Any]) -> Iterator[str]:
     """What the stage found, a line for each object."""
     video = metrics["video"]
     yield f"{video['frames']} frames of {video['width']} x {video['height']} pixels"
-    tracks: dict[int, list[Mapping[str, Any]]] = {}
-    for one in metrics["tracks"]:
-        tracks.setdefault(one["object"], []).append(one)
-    for number, steps in sorted(tracks.items()):
-        visible = sum(one["visible"] for one in steps)
-        coverage = sum(one["coverage"] for one in steps) / len(steps)
+    for one in metrics["objects"]:
         yield (
-            f"object {number}: from frame {steps[0]['frame']}, visible on {visible} of "
-            f"{len(steps)}, covers {coverage:.1%} of a frame on average"
+            f"object {one['object']}: from frame {one['first_frame']}, visible on "
+            f"{one['visible']} of {one['frames']}, covers {one['coverage']:.1%} of a frame "
+            "on average"
         )
     graphs = {name: one for name, one in metrics["seconds"].items() if name != "session_load"}
     runs = (f"{name} {one['runs']} x {one['median']:.2f} s" for name, one in graphs.items())
@@ -126,24 +140,17 @@ def _track(
     kiln: Kiln,
     target: Target,
     modules: tuple[str, str],
-    video: Path,
+    params: Mapping[str, Any],
     frames: Mapping[str, Path],
-    prompts: Sequence[VideoPrompt],
     places: Mapping[str, Path],
+    *,
+    as_json: bool,
 ) -> dict[str, Any]:
+    """The stage's metrics, with `tracks` for a document; its files are in their places then."""
     folder = target_folder(kiln, target)
-    as_video = places["overlay"].suffix.lower() == VIDEO
-    params: Mapping[str, Any] = {
-        "contract": target.contract.golden,
-        "prompts": [one.document() for one in prompts],
-        "random_weights": isinstance(target.weights, RandomWeights),
-        "video_name": str(video),
-        "as_video": as_video,
-        "fill_hole_area": FILL_HOLE_AREA,
-    }
     with run_once(
         kiln,
-        f"track {video.name}",
+        f"track {Path(params['video_name']).name}",
         environment=target.model.environment,
         modules=modules,
         params=params,
@@ -151,8 +158,12 @@ def _track(
         timeout_s=TIMEOUT_S,
         memory=MEMORY,
     ) as outcome:
+        found = dict(outcome.metrics)
+        if as_json:
+            with outcome.outputs[TRACKS].open(encoding="utf-8") as lines:
+                found["tracks"] = [json.loads(line) for line in lines]
         for room, place in places.items():
-            if room == "overlay" and as_video:
+            if room == "overlay" and params["as_video"]:
                 deliver_file(outcome.outputs[f"{room}{VIDEO}"], place)
                 continue
             made = {
@@ -161,12 +172,22 @@ def _track(
                 if name.startswith(f"{room}/")
             }
             deliver_folder(made, place)
-        return dict(outcome.metrics)
+        return found
+
+
+def _is_video(out: str) -> bool:
+    return Path(out).suffix.lower() == VIDEO
 
 
 def _places(video: Path, out: str, masks: str) -> dict[str, Path]:
     """Where `overlay` and perhaps `masks` go."""
     overlay = Path(out)
+    if overlay.suffix.lower() in OTHER_VIDEOS:
+        raise UsageError(
+            f"--out {out} cannot be written.",
+            f"A video is written as {VIDEO} only, not as {overlay.suffix}.",
+            f"Name a file that ends in {VIDEO}, or a folder for PNG frames.",
+        )
     if masks:
         one, other = overlay.resolve(), Path(masks).resolve()
         if one == other or one in other.parents or other in one.parents:
@@ -179,11 +200,10 @@ def _places(video: Path, out: str, masks: str) -> dict[str, Path]:
         raise UsageError(
             f"--out {out} is the video itself.", "It would be lost.", "Name another place."
         )
-    require_place(overlay, "--out", folder=overlay.suffix.lower() != VIDEO)
-    if not masks:
-        return {"overlay": overlay}
-    require_place(Path(masks), "--masks", folder=True)
-    return {"overlay": overlay, "masks": Path(masks)}
+    places = {"overlay": require_place(overlay, "--out", folder=not _is_video(out))}
+    if masks:
+        places["masks"] = require_place(Path(masks), "--masks", folder=True)
+    return places
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:

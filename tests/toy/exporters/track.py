@@ -8,7 +8,7 @@ from exporters.protocol import BAD_INPUT, Result, StageError, Step, report_progr
 
 
 def run(step: Step) -> Result:
-    """Writes overlay.mp4 or overlay/NNNNN.png, and masks/NNNNN.png, all of them texts.
+    """Writes overlay.mp4 or overlay/NNNNN.png, perhaps masks/NNNNN.png, and tracks.jsonl: texts.
 
     A video is a text with a frame in each line; a folder has a text in each picture.
     """
@@ -23,11 +23,11 @@ def run(step: Step) -> Result:
         raise StageError("frame 1 is broken", "it says so", "mend it", exit_code=BAD_INPUT)
     words = step.input("words.txt").read_text()
     outputs: list[str] = []
-    for room in ("overlay", "masks"):
+    wanted = {"overlay": not step.param("as_video"), "masks": step.param("masks")}
+    for room in (name for name, is_wanted in wanted.items() if is_wanted):
         for number, frame in enumerate(frames):
             report_progress(number / len(frames), f"frame {number}")
-            if room == "masks" or not step.param("as_video"):
-                _write(step, f"{room}/{number:05d}.png", f"{words} {frame}", outputs)
+            _write(step, f"{room}/{number:05d}.png", f"{words} {frame}", outputs)
     if step.param("as_video"):
         _write(step, "overlay.mp4", "\n".join([words, *frames]), outputs)
     numbers = sorted({one["object"] for one in step.param("prompts")})
@@ -43,9 +43,21 @@ def run(step: Step) -> Result:
         for frame in range(len(frames))
         for number in numbers
     ]
+    _write(step, "tracks.jsonl", "".join(f"{json.dumps(one)}\n" for one in tracks), outputs)
+    objects = [
+        {
+            "object": number,
+            "first_frame": 0,
+            "frames": len(frames),
+            "visible": len(frames) - 1,
+            "coverage": 0.25,
+            "iou": 0.9,
+        }
+        for number in numbers
+    ]
     metrics = {
         "video": {"frames": len(frames), "height": 3, "width": 4},
-        "tracks": tracks,
+        "objects": objects,
         "random_weights": step.param("random_weights"),
         "seconds": {"session_load": 0.5, "words": {"median": 1.5, "runs": len(frames)}},
         "given": json.loads(json.dumps(dict(step.params))),
