@@ -1,10 +1,13 @@
 """`python -m exporters step.json`: runs one step in the current environment."""
 
+import errno
 import importlib
 import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
+from typing import Final
 
 from exporters.protocol import (
     BAD_INPUT,
@@ -18,6 +21,8 @@ from exporters.protocol import (
     write_json,
 )
 
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
 
 def main(arguments: list[str]) -> int:
     """Runs the step that the one argument describes; returns the exit status."""
@@ -28,34 +33,19 @@ def main(arguments: list[str]) -> int:
     claim_stdout()
     try:
         result = run_step(read_step(path))
-    except StageError as error:
-        traceback.print_exc()
-        return _fail(path, error)
-    except MemoryError:
-        traceback.print_exc()
-        return _fail(path, _out_of_memory())
+        write_json(
+            path.parent / "result.json",
+            {
+                "outputs": sorted(result.outputs),
+                "metrics": dict(result.metrics),
+                "modules": sorted(
+                    name for name in sys.modules if name.partition(".")[0] == "exporters"
+                ),
+            },
+        )
     except Exception as error:  # the boundary of the process: everything becomes error.json
         traceback.print_exc()
-        if _is_out_of_memory(error):
-            return _fail(path, _out_of_memory())
-        return _fail(
-            path,
-            StageError(
-                f"The stage stopped with {type(error).__name__}",
-                str(error).strip().split("\n")[0][:500] or "it gave no reason",
-                "read the step's log, which holds the traceback",
-            ),
-        )
-    write_json(
-        path.parent / "result.json",
-        {
-            "outputs": sorted(result.outputs),
-            "metrics": dict(result.metrics),
-            "modules": sorted(
-                name for name in sys.modules if name.partition(".")[0] == "exporters"
-            ),
-        },
-    )
+        return _fail(path, _explain(error))
     return 0
 
 
@@ -84,7 +74,44 @@ def run_step(step: Step) -> Result:
     return result
 
 
+def _explain(error: Exception) -> StageError:
+    """What becomes error.json."""
+    if _is_disk_full(error):
+        return _disk_full()
+    if isinstance(error, StageError):
+        return error
+    if _is_out_of_memory(error):
+        return _out_of_memory()
+    return StageError(
+        f"The stage stopped with {type(error).__name__}",
+        str(error).strip().split("\n")[0][:500] or "it gave no reason",
+        "read the step's log, which holds the traceback",
+    )
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it arose from, says so; native libraries say it in words."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            return True
+        if any(os.strerror(code) in str(error) for code in _DISK_FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _disk_full() -> StageError:
+    return StageError(
+        "The disk is full",
+        "there is no room left, or no more is allowed, for what the stage writes",
+        "free room where the step's scratch folder lies, and run the command again",
+        exit_code=OUT_OF_MEMORY,
+    )
+
+
 def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
     text = str(error)
     return "not enough memory" in text or "bad_alloc" in text or "Failed to allocate memory" in text
 
@@ -99,16 +126,17 @@ def _out_of_memory() -> StageError:
 
 
 def _fail(path: Path, error: StageError) -> int:
-    write_json(
-        path.parent / "error.json",
-        {
-            "what": error.what,
-            "why": error.why,
-            "next": error.next,
-            "exit_code": error.exit_code or STAGE_FAILED,
-        },
-    )
-    return error.exit_code or STAGE_FAILED
+    status = error.exit_code or STAGE_FAILED
+    document = {"what": error.what, "why": error.why, "next": error.next, "exit_code": status}
+    try:
+        write_json(path.parent / "error.json", document)
+    except OSError as failure:
+        if failure.errno not in _DISK_FULL:
+            raise
+        # Half-made outputs are of no use, and the reason needs their room.
+        shutil.rmtree(path.parent / "out", ignore_errors=True)
+        write_json(path.parent / "error.json", document)
+    return status
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ class ObjectPrompt:
 
 
 def check_numbers(asked: Any) -> None:
-    """Checks what can be checked without the video: the objects' numbers, and how many there are.
+    """Checks what can be checked without the video: numbers, and how many objects there are.
 
     Raises:
-        StageError: There is no prompt, one is malformed, a number does not fit into a mask, there
-            are more than `MAX_OBJECTS` objects, or an object is prompted twice on one frame
-            (exit code 2).
+        StageError: There is no prompt, one is malformed or shows nothing, a number does not fit
+            into a mask, a frame is negative, there are more than `MAX_OBJECTS` objects, or an
+            object is prompted twice on one frame (exit code 2).
     """
     if not isinstance(asked, list) or not asked:
         raise _refuse(
@@ -45,6 +45,18 @@ def check_numbers(asked: Any) -> None:
                 f"An object has the number {number}",
                 f"a mask's pixels hold numbers from 1 to {LARGEST_NUMBER}; 0 is no object",
                 "number the objects from 1",
+            )
+        if frame < 0:
+            raise _refuse(
+                f"Object {number} is prompted on frame {frame}",
+                "frames are counted from 0",
+                "choose a frame from 0 on",
+            )
+        if not one.get("points") and one.get("box") is None:
+            raise _refuse(
+                f"Object {number} on frame {frame}: There is no prompt",
+                "the tracker follows what a point or a box shows it",
+                "give it a point or a box",
             )
         if (number, frame) in seen:
             raise _refuse(
@@ -65,7 +77,10 @@ def check_numbers(asked: Any) -> None:
 def read_object_prompts(
     asked: Sequence[Mapping[str, Any]], frames: int, height: int, width: int
 ) -> tuple[ObjectPrompt, ...]:
-    """Checks prompts against the video; they come back by frame and object.
+    """Checks prompts that passed `check_numbers` against the video.
+
+    Returns:
+        The prompts by frame and object.
 
     Raises:
         StageError: A prompt is malformed, or lies outside its frame or the video (exit code 2).
@@ -73,7 +88,7 @@ def read_object_prompts(
     prompts = []
     for one in asked:
         number, frame = int(one["object"]), int(one["frame"])
-        if not 0 <= frame < frames:
+        if frame >= frames:
             raise _refuse(
                 f"Object {number} is prompted on frame {frame}",
                 f"the video has {frames} frames, counted from 0",

@@ -71,6 +71,9 @@ def _load(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Inputs of many sizes, as growing memory banks are, would each leave their share of memory
+    # behind: gigabytes.
+    options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for each status

@@ -1,7 +1,9 @@
 """The stage that follows objects through a video with a target's own graphs and draws them."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,12 @@ from exporters.overlay import (
     object_tint,
 )
 from exporters.pictures import masks_to_picture
-from exporters.protocol import Result, Step, report_progress
+from exporters.protocol import Result, StageError, Step, report_progress
 from exporters.sessions import Sessions
 from exporters.video import Pixels, Video, open_pictures, open_video, write_video
 
 VIDEO, FRAMES = "video", "frames/"
-OVERLAY, MASKS = "overlay", "masks"
+OVERLAY, MASKS, TRACKS = "overlay", "masks", "tracks.jsonl"
 
 
 def run(step: Step) -> Result:
@@ -39,49 +41,57 @@ def run(step: Step) -> Result:
     Inputs: the contract's .onnx files, and either `video` or pictures named `frames/NAME`, whose
     names give the order. Parameters: `contract` (golden, with its graphs), `prompts` (a list of
     {object, frame, points: [[x, y, label]], box: [x0, y0, x1, y1] or null}), `random_weights`,
-    `as_video`, and perhaps `fill_hole_area` (8) and `video_name`, what errors call the video.
-    The earliest prompt of an object starts it, later ones correct it. The family's module gives
-    `check_prompts(contract, prompts)` and `open_tracker(contract, run, num_frames,
-    fill_hole_area)`, whose result has `start_frame`, `prompt` and `track`.
+    `as_video`, `masks` (whether they are written), and perhaps what errors call the video
+    (`video_name`) and a folder's pictures (`frame_names`, in order). The earliest prompt of an
+    object starts it, later ones correct it. The family's module gives `check_prompts(contract,
+    prompts)` and `open_tracker(contract, run, num_frames)`, whose result has `start_frame`,
+    `prompt` and `track`.
 
-    Outputs: `overlay.mp4` or `overlay/00000.png` ..., with masks, numbers and prompts; and
-    `masks/00000.png` ..., 8-bit with a palette, each pixel the number of the object that it
-    belongs to, the largest where it belongs to several. Frames before the first prompt are bare.
+    Outputs: `overlay.mp4` or `overlay/00000.png` ..., with masks, numbers and prompts, bare
+    before the first prompt; `tracks.jsonl`, a line {object, frame, iou, occlusion, visible,
+    coverage} for each object on each frame from its first; and where asked `masks/00000.png` ...,
+    8-bit with a palette, each pixel the number of the object that it belongs to, the largest where
+    it belongs to several. The metrics' `objects` sum the lines up, object by object.
 
     Raises:
         StageError: The video or a prompt cannot be used (exit code 2), or a graph fails.
     """
     contract = step.param("contract")
     asked = step.param("prompts")
+    random_weights, as_video = bool(step.param("random_weights")), bool(step.param("as_video"))
+    with_masks = bool(step.param("masks"))
     check_numbers(asked)
+    provider = step.provider()
+    provider.check_prompts(contract, [(one["object"], one["frame"]) for one in asked])
     video = _open(step)
     prompts = read_object_prompts(asked, video.frames, video.height, video.width)
-    provider = step.provider()
-    provider.check_prompts(contract, [(one.number, one.frame) for one in prompts])
 
     report_progress(0.0, "loading the graphs")
     files = {graph["name"]: step.input(graph["file"]) for graph in contract["graphs"]}
     sessions = Sessions(files, step.threads)
-    area = int(step.params.get("fill_hole_area", 8))
-    tracker = provider.open_tracker(contract, sessions.run, video.frames, area)
+    tracker = provider.open_tracker(contract, sessions.run, video.frames)
 
-    random_weights, as_video = bool(step.param("random_weights")), bool(step.param("as_video"))
     banner = RANDOM_WEIGHTS_BANNER if random_weights else ""
-    outputs = [f"{OVERLAY}.mp4"] if as_video else []
-    found: list[dict[str, Any]] = []
+    outputs = [TRACKS]
+    tallies: dict[int, _Tally] = {}
     with ExitStack() as stack:
+        lines = stack.enter_context((step.out / TRACKS).open("w", encoding="utf-8"))
         write: Callable[[Pixels], None] | None = None
         if as_video:
-            path = step.out / outputs[0]
+            outputs.append(f"{OVERLAY}.mp4")
+            path = step.out / outputs[-1]
             write = stack.enter_context(write_video(path, video.rate, step.threads))
         for frame, picture in enumerate(video.read()):
             report_progress(frame / video.frames, f"frame {frame + 1} of {video.frames}")
             here = [one for one in prompts if one.frame == frame]
             masks = _segment(tracker, picture, here)
             labels, figures = _label(frame, masks, video)
-            found += figures
-            outputs.append(f"{MASKS}/{frame:05d}.png")
-            _save(step.out / outputs[-1], labels)
+            for one in figures:
+                lines.write(json.dumps(one, allow_nan=False) + "\n")
+                tallies.setdefault(one["object"], _Tally(first_frame=frame)).add(one)
+            if with_masks:
+                outputs.append(f"{MASKS}/{frame:05d}.png")
+                _save(step.out / outputs[-1], labels)
             drawn = draw_overlay(picture, _drawings(masks, here, video), banner=banner)
             if write is None:
                 outputs.append(f"{OVERLAY}/{frame:05d}.png")
@@ -91,13 +101,40 @@ def run(step: Step) -> Result:
     metrics = {
         "video": {"frames": video.frames, "height": video.height, "width": video.width},
         "prompts": [_describe(one) for one in prompts],
-        "tracks": found,
+        "objects": [one.describe(number) for number, one in sorted(tallies.items())],
         "random_weights": random_weights,
         "runtime": f"onnxruntime {onnxruntime.__version__}",
         "seconds": _seconds(sessions),
         "threads": step.threads,
     }
     return Result(outputs=outputs, metrics=metrics)
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """The figures of one object, summed up over the frames that it was followed on."""
+
+    first_frame: int
+    frames: int = 0
+    visible: int = 0
+    coverage: float = 0.0
+    iou: float = 0.0
+
+    def add(self, figures: Mapping[str, Any]) -> None:
+        self.frames += 1
+        self.visible += bool(figures["visible"])
+        self.coverage += figures["coverage"]
+        self.iou += figures["iou"]
+
+    def describe(self, number: int) -> dict[str, Any]:
+        return {
+            "object": number,
+            "first_frame": self.first_frame,
+            "frames": self.frames,
+            "visible": self.visible,
+            "coverage": self.coverage / self.frames,
+            "iou": self.iou / self.frames,
+        }
 
 
 def _open(step: Step) -> Video:
@@ -107,10 +144,17 @@ def _open(step: Step) -> Video:
         if name.startswith(FRAMES)
     }
     name = str(step.params.get("video_name", ""))
+    titles = step.params.get("frame_names")
+    if titles is not None and len(titles) != len(frames):
+        raise StageError(
+            f"{step.step} was given {len(titles)} names for {len(frames)} pictures",
+            "frame_names names each picture of a folder, in order",
+            "report this as a fault of the plan",
+        )
     report_progress(None, "reading through the video")
     if VIDEO in step.inputs:
-        return open_video(step.inputs[VIDEO], name)
-    return open_pictures(frames, name)
+        return open_video(step.inputs[VIDEO], name, step.threads)
+    return open_pictures(frames, name, titles)
 
 
 def _segment(tracker: Any, picture: Pixels, here: Sequence[ObjectPrompt]) -> dict[int, Any]:

@@ -6,7 +6,7 @@ in the last frame found before the first one has been worked on.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import av
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
 from exporters.pictures import load_picture
@@ -25,6 +26,37 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 RATE: Final = Fraction(25)
 """Frames per second of what is written where the source does not say."""
+
+CONTAINERS: Final[tuple[str, ...]] = (
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska,webm",
+    "avi",
+    "mpegts",
+    "mpeg",
+    "mpegvideo",
+    "asf",
+    "flv",
+    "ogg",
+    "mxf",
+    "gxf",
+    "dv",
+    "nut",
+    "rm",
+    "wtv",
+    "ivf",
+    "obu",
+    "h263",
+    "h264",
+    "hevc",
+    "vvc",
+    "m4v",
+    "mjpeg",
+    "yuv4mpegpipe",
+    "gif",
+    "apng",
+)
+"""FFmpeg's names of what is opened: files that hold their pictures themselves. What it would read
+besides are lists of other files and addresses, devices, text drawn as pictures, single pictures."""
 
 _QUALITY: Final[dict[str, str]] = {"crf": "18", "preset": "medium"}
 _REPORT_EVERY: Final = 50
@@ -54,38 +86,43 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=_natural)
 
 
-def open_pictures(files: Mapping[str, Path], name: str = "") -> Video:
+def open_pictures(
+    files: Mapping[str, Path], name: str = "", titles: Sequence[str] | None = None
+) -> Video:
     """Opens a folder's pictures as a video.
 
     Args:
         files: The pictures by their names, which give the order (`in_order`).
         name: What errors call the folder.
+        titles: What errors call the pictures, in their order; their names unless told.
 
     Raises:
         StageError: There are fewer than two, one cannot be read, or their sizes differ
             (exit code 2).
     """
     names = in_order(files)
+    called = names if titles is None else titles
 
     def read() -> Iterator[Pixels]:
-        for number, one in enumerate(names):
-            yield load_picture(files[one], f"picture {one} (frame {number})")
+        for number, (one, title) in enumerate(zip(names, called, strict=True)):
+            yield load_picture(files[one], f"picture {title} (frame {number})")
 
-    return _survey(read, None, f"the folder {name}" if name else "the folder")
+    return _survey(read, None, f"the folder {name}" if name else "the folder", called)
 
 
-def open_video(path: Path, name: str = "") -> Video:
+def open_video(path: Path, name: str = "", threads: int = 1) -> Video:
     """Opens a video file.
 
     Frames are turned the way the file says, as players do it.
 
     Args:
-        path: A file that FFmpeg reads.
+        path: A file of one of the `CONTAINERS`.
         name: What errors call it; the file's own name unless told.
+        threads: How many threads the decoder may use.
 
     Raises:
-        StageError: The file is missing, is no video, has fewer than two frames, a frame cannot be
-            decoded, or the size changes on the way (exit code 2).
+        StageError: The file is missing, is none of the `CONTAINERS`, is no video, has fewer than
+            two frames, a frame cannot be decoded, or the size changes on the way (exit code 2).
     """
     name = name or path.name
     if not path.is_file() or path.stat().st_size == 0:
@@ -96,7 +133,7 @@ def open_video(path: Path, name: str = "") -> Video:
         )
     with _open(path, name) as container:
         rate = container.streams.video[0].average_rate
-    return _survey(lambda: _decode(path, name), rate, f"the video {name}")
+    return _survey(lambda: _decode(path, name, threads), rate, f"the video {name}")
 
 
 @contextmanager
@@ -105,7 +142,9 @@ def write_video(
 ) -> Iterator[Callable[[Pixels], None]]:
     """Writes H.264 in an MP4 file, in the colour format that every player knows (yuv420p).
 
-    That format halves colours both ways, so a row or a column is added where a side is odd.
+    That format halves colours both ways, so a row or a column is added where a side is odd. The
+    colours are those of BT.709 in its limited range, and the file says so: players guess where a
+    file does not, and by its size.
 
     Args:
         path: The file to write.
@@ -119,6 +158,10 @@ def write_video(
         stream = container.add_stream("libx264", rate=rate or RATE, options=_QUALITY)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = threads
+        stream.codec_context.colorspace = Colorspace.ITU709
+        stream.codec_context.color_range = ColorRange.MPEG
+        stream.codec_context.color_primaries = ColorPrimaries.BT709
+        stream.codec_context.color_trc = ColorTrc.BT709
         sized = False
 
         def write(pixels: Pixels) -> None:
@@ -128,14 +171,26 @@ def write_video(
             if not sized:
                 stream.height, stream.width = even.shape[:2]
                 sized = True
-            container.mux(stream.encode(VideoFrame.from_ndarray(even, format="rgb24")))
+            frame = VideoFrame.from_ndarray(even, format="rgb24").reformat(
+                format="yuv420p",
+                src_color_range=ColorRange.JPEG,
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                threads=threads,
+            )
+            container.mux(stream.encode(frame))
 
         yield write
         if sized:
             container.mux(stream.encode(None))
 
 
-def _survey(read: Callable[[], Iterator[Pixels]], rate: Fraction | None, name: str) -> Video:
+def _survey(
+    read: Callable[[], Iterator[Pixels]],
+    rate: Fraction | None,
+    name: str,
+    pictures: Sequence[str] = (),
+) -> Video:
     """Reads everything once: counts, and compares sizes."""
     frames, size = 0, (0, 0)
     for pixels in read():
@@ -143,8 +198,9 @@ def _survey(read: Callable[[], Iterator[Pixels]], rate: Fraction | None, name: s
         if frames == 0:
             size = found
         if found != size:
+            picture = f" ({pictures[frames]})" if pictures else ""
             raise _refuse(
-                f"The size changes at frame {frames} of {name}",
+                f"The size changes at frame {frames}{picture} of {name}",
                 f"it has {found[1]} x {found[0]} pixels, the frames before {size[1]} x {size[0]}",
                 "cut the video there, or bring all frames to one size",
             )
@@ -168,8 +224,16 @@ def _survey(read: Callable[[], Iterator[Pixels]], rate: Fraction | None, name: s
 
 @contextmanager
 def _open(path: Path, name: str) -> Iterator[Any]:
+    only = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     try:
-        container = av.open(str(path))
+        container = av.open(f"file:{path}", container_options=only)
+    except av.ArgumentError as error:  # what a format that is not listed comes to
+        raise _refuse(
+            f"The video {name} is of a kind that is not read",
+            "it is a list of other files, a text, a single picture or a rare format, or its "
+            "beginning is damaged",
+            "bring it into an MP4 or MKV file, or give a folder with a picture for each frame",
+        ) from error
     except (av.FFmpegError, ValueError) as error:
         raise _refuse(
             f"The video {name} cannot be opened",
@@ -187,11 +251,12 @@ def _open(path: Path, name: str) -> Iterator[Any]:
         yield container
 
 
-def _decode(path: Path, name: str) -> Iterator[Pixels]:
+def _decode(path: Path, name: str, threads: int) -> Iterator[Pixels]:
     number = 0
     with _open(path, name) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
         try:
             for stored, packet in enumerate(container.demux(stream)):
                 if packet.is_corrupt:
@@ -199,14 +264,14 @@ def _decode(path: Path, name: str) -> Iterator[Pixels]:
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise _undecodable(name, number, "its data is damaged")
-                    yield _upright(frame)
+                    yield _upright(frame, threads)
                     number += 1
         except av.FFmpegError as error:
             raise _undecodable(name, number, f"FFmpeg says: {_reason(error)}") from error
 
 
-def _upright(frame: VideoFrame) -> Pixels:
-    pixels = frame.to_ndarray(format="rgb24")
+def _upright(frame: VideoFrame, threads: int) -> Pixels:
+    pixels = frame.to_ndarray(format="rgb24", threads=threads)
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)), dtype=np.uint8)
 
 
@@ -221,8 +286,9 @@ def _reason(error: Exception) -> str:
 
 
 def _undecodable(name: str, number: int, why: str) -> StageError:
+    """Near: data lies in another order than it is shown, and threads decode ahead."""
     return _refuse(
-        f"Frame {number} of the video {name} cannot be decoded",
+        f"The video {name} cannot be decoded near frame {number}",
         why,
         "copy or download the file again, or cut the video before that frame",
     )

@@ -103,6 +103,7 @@ def write_step(
     modules: Sequence[str],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
+    threads: int = 2,
 ) -> Path:
     """Lays out a scratch folder as the runner does; returns `step.json`."""
     (folder / "out").mkdir(parents=True)
@@ -118,7 +119,7 @@ def write_step(
         "modules": list(modules),
         "params": dict(params),
         "inputs": {name: f"inputs/{name}" for name in inputs},
-        "threads": 2,
+        "threads": threads,
         "seed": 0,
     }
     step.write_text(json.dumps(document), encoding="utf-8")
@@ -131,13 +132,14 @@ def run_stage(
     modules: Sequence[str],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
+    threads: int = 2,
 ) -> Done:
     """Runs a stage as `python -m exporters step.json` would, in a forked process.
 
     Raises:
         StageError: What the stage wrote to error.json.
     """
-    write_step(folder, stage, modules, params, inputs)
+    write_step(folder, stage, modules, params, inputs, threads)
     process = _CONTEXT.Process(target=_child, args=(str(folder),))
     process.start()
     process.join()

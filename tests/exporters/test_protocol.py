@@ -1,5 +1,6 @@
 """`python -m exporters step.json`: what the runner can rely on."""
 
+import errno
 import json
 import os
 import subprocess
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from exporters import __main__
 from exporters.protocol import StageError, Step, read_step, write_json
 from tests.exporters.stages import ROOT, write_step
 
 STAGE = """
-import os, sys
+import errno, os, sys
 from pathlib import Path
+import av
 from exporters.protocol import Result, StageError, report_progress
 
 def run(step):
@@ -35,6 +38,25 @@ def run(step):
             raise MemoryError
         case "starve torch":
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        case "fill":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        case "fill the quota":
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        case "fill with video":
+            with av.open("/dev/full", "w", format="yuv4mpegpipe") as container:
+                stream = container.add_stream("wrapped_avframe", rate=25)
+                stream.pix_fmt = "yuv420p"
+                for _ in range(9):
+                    container.mux(stream.encode(av.VideoFrame(640, 480, "yuv420p")))
+        case "fill and wrap":
+            try:
+                Path("/dev/full").write_text("x")
+            except OSError as error:
+                raise StageError("what", "why", "next") from error
+        case "fill natively":
+            raise RuntimeError("I/O error: No space left on device (os error 28)")
+        case "lack":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         case "confuse":
             return {"outputs": []}
 """
@@ -83,6 +105,12 @@ def test_a_stage_that_works(tmp_path: Path) -> None:
         ("break", 5, "The stage stopped with KeyError"),
         ("starve", 9, "The stage ran out of memory"),
         ("starve torch", 9, "The stage ran out of memory"),
+        ("fill", 9, "The disk is full"),
+        ("fill the quota", 9, "The disk is full"),
+        ("fill with video", 9, "The disk is full"),
+        ("fill and wrap", 9, "The disk is full"),
+        ("fill natively", 9, "The disk is full"),
+        ("lack", 5, "The stage stopped with FileNotFoundError"),
         ("forget", 5, "named outputs that it did not write: a.txt"),
         ("confuse", 5, "toy_stage.run returned dict"),
         ("nothing", 5, "toy_stage.run returned NoneType"),
@@ -93,6 +121,24 @@ def test_a_stage_that_fails(do: str, status: int, what: str, tmp_path: Path) -> 
     assert found == error["exit_code"] == status
     assert error["what"].endswith(what)
     assert all(error[part] for part in ("what", "why", "next"))
+
+
+def test_a_full_disk_is_told_in_the_room_of_the_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "out/half made.bin"
+    made.parent.mkdir()
+    made.write_bytes(b"0")
+
+    def write(path: Path, document: object) -> None:
+        if made.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_json(path, document)
+
+    monkeypatch.setattr(__main__, "write_json", write)
+    error = StageError("what", "why", "next", exit_code=9)
+    assert __main__._fail(tmp_path / "step.json", error) == 9
+    assert json.loads((tmp_path / "error.json").read_text())["exit_code"] == 9
 
 
 def test_another_protocol_is_refused(tmp_path: Path) -> None:

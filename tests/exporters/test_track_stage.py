@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -15,6 +16,7 @@ from PIL import Image
 from exporters.object_prompts import LARGEST_NUMBER, MAX_OBJECTS
 from exporters.overlay import Drawn, canvas_size, draw_overlay, object_tint
 from exporters.protocol import Result, StageError, Step
+from exporters.sessions import Sessions
 from exporters.track import run
 from exporters.video import open_video, write_video
 
@@ -191,6 +193,7 @@ def _step(
             "prompts": prompts,
             "random_weights": False,
             "as_video": False,
+            "masks": True,
             **params,
         },
         inputs={**{path.name: path for path in graphs.iterdir()}, **video},
@@ -206,6 +209,11 @@ def _labels(step: Step, frame: int) -> NDArray[Any]:
         return np.asarray(image)
 
 
+def _tracks(step: Step) -> list[dict[str, Any]]:
+    lines = (step.out / "tracks.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def _check_outputs(result: Result, step: Step) -> None:
     written = sorted(str(p.relative_to(step.out)) for p in step.out.rglob("*") if p.is_file())
     assert sorted(result.outputs) == written
@@ -217,7 +225,7 @@ def test_masks_follow_the_object_through_pictures(
     step = _step(tmp_path, graphs, frames, [_prompt(7, 1, points=[[30, 30, 1]])])
     result = run(step)
     _check_outputs(result, step)
-    assert len(result.outputs) == 2 * FRAMES
+    assert len(result.outputs) == 2 * FRAMES + 1
     assert not _labels(step, 0).any()
     for frame in range(1, FRAMES):
         labels = _labels(step, frame)
@@ -226,9 +234,9 @@ def test_masks_follow_the_object_through_pictures(
         rows, columns = np.nonzero(labels)
         assert abs(rows.mean() - 29.5) < 1.5
         assert abs(columns.mean() - (15 * frame + 14.5)) < 3
-    tracks = result.metrics["tracks"]
+    tracks = _tracks(step)
     assert [(one["object"], one["frame"]) for one in tracks] == [(7, n) for n in range(1, FRAMES)]
-    assert all(one["visible"] and one["iou"] == 0 for one in tracks)
+    assert all(one["visible"] is True and one["iou"] == 0 < one["occlusion"] for one in tracks)
     assert all(0.1 < one["coverage"] < 0.2 for one in tracks)
     seconds = result.metrics["seconds"]
     runs = {name: seconds[name]["runs"] for name in PORTS}
@@ -262,7 +270,7 @@ def test_a_video_becomes_a_video_of_the_same_rate(tmp_path: Path, graphs: Path) 
     )
     result = run(step)
     _check_outputs(result, step)
-    assert "overlay.mp4" in result.outputs and len(result.outputs) == FRAMES + 1
+    assert "overlay.mp4" in result.outputs and len(result.outputs) == FRAMES + 2
     drawn = open_video(step.out / "overlay.mp4")
     assert drawn.frames == FRAMES
     assert drawn.rate == open_video(tmp_path / "in.mp4").rate
@@ -285,25 +293,44 @@ def test_later_objects_lie_over_earlier_ones_and_wear_their_tints(
 ) -> None:
     prompts = [_prompt(9, 0, points=[[30, 30, 1]]), _prompt(4, 0, points=[[30, 30, 1]])]
     step = _step(tmp_path, graphs, frames, prompts)
-    metrics = run(step).metrics
+    run(step)
     assert set(np.unique(_labels(step, 1))) == {0, 9}
     with Image.open(step.out / "masks/00001.png") as image:
         palette = image.getpalette()
         assert palette is not None
         assert tuple(palette[27:30]) == object_tint(9)
         assert palette[:3] == [0, 0, 0]
-    assert [one["object"] for one in metrics["tracks"][:2]] == [4, 9]
+    assert [one["object"] for one in _tracks(step)[:2]] == [4, 9]
 
 
 def test_a_correction_is_made_on_what_was_tracked(
     tmp_path: Path, graphs: Path, frames: dict[str, Path]
 ) -> None:
     prompts = [_prompt(1, 3, points=[[60, 30, 0]]), POINT]
-    metrics = run(_step(tmp_path, graphs, frames, prompts)).metrics
-    assert len(metrics["tracks"]) == FRAMES
+    step = _step(tmp_path, graphs, frames, prompts)
+    metrics = run(step).metrics
+    assert len(_tracks(step)) == FRAMES
     assert metrics["seconds"]["mask_decoder"]["runs"] == FRAMES + 1
     assert metrics["seconds"]["memory_attention"]["runs"] == FRAMES
     assert [one["frame"] for one in metrics["prompts"]] == [0, 3]
+
+
+NO_VIDEO = {"video": Path("/there is none.mp4")}
+
+
+def _nothing(folder: Path) -> Path:
+    nothing = folder / "no graphs"
+    nothing.mkdir()
+    return nothing
+
+
+def _refused(step: Step, reason: str) -> None:
+    with pytest.raises(StageError) as caught:
+        run(step)
+    assert caught.value.exit_code == 2
+    assert reason in caught.value.what
+    assert caught.value.why and caught.value.next
+    assert not list(step.out.iterdir())
 
 
 BOXES = [_prompt(number, 0, box=[0, 0, 9, 9]) for number in range(1, MAX_OBJECTS + 2)]
@@ -323,8 +350,19 @@ BOXES = [_prompt(number, 0, box=[0, 0, 9, 9]) for number in range(1, MAX_OBJECTS
         ([POINT, POINT], "twice on frame 0"),
         (BOXES, f"{MAX_OBJECTS + 1} objects are more than fit"),
         ([_prompt(3)], "Object 3 on frame 0: There is no prompt"),
-        ([_prompt(1, FRAMES, points=[[1, 1, 1]])], f"on frame {FRAMES}"),
         ([_prompt(1, -1, points=[[1, 1, 1]])], "on frame -1"),
+    ],
+)
+def test_what_no_video_could_mend_is_refused_before_it_is_read(
+    tmp_path: Path, prompts: Any, reason: str
+) -> None:
+    _refused(_step(tmp_path, _nothing(tmp_path), NO_VIDEO, prompts), reason)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "reason"),
+    [
+        ([_prompt(1, FRAMES, points=[[1, 1, 1]])], f"on frame {FRAMES}"),
         ([_prompt(2, 1, points=[[WIDTH, 1, 1]])], "Object 2 on frame 1: The point 120,1"),
         ([_prompt(2, 1, box=[0, 0, WIDTH + 1, 9])], "does not lie within"),
         ([_prompt(2, 1, box=[5, 5, 5, 9])], "is empty"),
@@ -334,31 +372,71 @@ BOXES = [_prompt(number, 0, box=[0, 0, 9, 9]) for number in range(1, MAX_OBJECTS
 def test_prompts_that_make_no_sense_are_refused_before_a_graph_runs(
     tmp_path: Path, frames: dict[str, Path], prompts: Any, reason: str
 ) -> None:
-    nothing = tmp_path / "no graphs"
-    nothing.mkdir()
-    step = _step(tmp_path, nothing, frames, prompts)
-    with pytest.raises(StageError) as caught:
-        run(step)
-    assert caught.value.exit_code == 2
-    assert reason in caught.value.what
-    assert caught.value.why and caught.value.next
-    assert not list(step.out.iterdir())
+    _refused(_step(tmp_path, _nothing(tmp_path), frames, prompts), reason)
 
 
 def test_twenty_objects_fit(tmp_path: Path, graphs: Path, frames: dict[str, Path]) -> None:
-    metrics = run(_step(tmp_path, graphs, frames, BOXES[:-1])).metrics
-    assert len(metrics["tracks"]) == MAX_OBJECTS * FRAMES
+    step = _step(tmp_path, graphs, frames, BOXES[:-1])
+    assert len(run(step).metrics["objects"]) == MAX_OBJECTS
+    assert len(_tracks(step)) == MAX_OBJECTS * FRAMES
 
 
-def test_the_classic_contract_refuses_a_correction_at_once(
-    tmp_path: Path, frames: dict[str, Path]
+def test_figures_of_frames_are_summed_up_by_object(
+    tmp_path: Path, graphs: Path, frames: dict[str, Path]
 ) -> None:
-    nothing = tmp_path / "no graphs"
-    nothing.mkdir()
-    prompts = [_prompt(1, 3, points=[[60, 30, 0]]), POINT]
-    with pytest.raises(StageError, match="Object 1 is prompted once more on frame 3") as caught:
-        run(_step(tmp_path, nothing, frames, prompts, extended=False))
+    """The object is what is bright; from frame 3 on nothing is, so it is seen no more."""
+    dark = tmp_path / "dark.png"
+    Image.fromarray(np.full((HEIGHT, WIDTH, 3), 20, dtype=np.uint8)).save(dark)
+    video = {name: path if place < 3 else dark for place, (name, path) in enumerate(frames.items())}
+    prompts = [_prompt(9, 1, points=[[30, 30, 1]]), _prompt(4, 0, points=[[30, 30, 1]])]
+    step = _step(tmp_path, graphs, video, prompts)
+    found = run(step).metrics["objects"]
+    tracks = _tracks(step)
+    assert [(one["object"], one["first_frame"], one["frames"]) for one in found] == [
+        (4, 0, FRAMES),
+        (9, 1, FRAMES - 1),
+    ]
+    assert [one["visible"] for one in found] == [3, 2]
+    for one in found:
+        lines = [line for line in tracks if line["object"] == one["object"]]
+        assert [line["frame"] for line in lines] == list(range(one["first_frame"], FRAMES))
+        for figure in ("coverage", "iou"):
+            mean = np.mean([line[figure] for line in lines])
+            assert one[figure] == pytest.approx(mean)
+        assert 0.03 < one["coverage"] < 0.1
+
+
+def test_masks_are_written_only_where_they_are_asked_for(
+    tmp_path: Path, graphs: Path, frames: dict[str, Path]
+) -> None:
+    step = _step(tmp_path, graphs, frames, [POINT], masks=False)
+    result = run(step)
+    _check_outputs(result, step)
+    assert {name.split("/")[0] for name in result.outputs} == {"overlay", "tracks.jsonl"}
+    assert not (step.out / "masks").exists()
+    assert len(_tracks(step)) == FRAMES
+
+
+def test_errors_call_pictures_what_the_user_calls_them(
+    tmp_path: Path, graphs: Path, frames: dict[str, Path]
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(frames["frames/00002.png"].read_bytes()[:100])
+    video = {**frames, "frames/00002.png": broken}
+    names = [f"day {number}.png" for number in range(FRAMES)]
+    with pytest.raises(StageError, match=r"day 2\.png \(frame 2\)") as caught:
+        run(_step(tmp_path, graphs, video, [POINT], frame_names=names))
     assert caught.value.exit_code == 2
+    (tmp_path / "again").mkdir()
+    step = _step(tmp_path / "again", graphs, video, [POINT], frame_names=names[1:])
+    with pytest.raises(StageError, match=f"given {FRAMES - 1} names for {FRAMES} pictures"):
+        run(step)
+
+
+def test_the_classic_contract_refuses_a_correction_before_the_video_is_read(tmp_path: Path) -> None:
+    prompts = [_prompt(1, 3, points=[[60, 30, 0]]), POINT]
+    step = _step(tmp_path, _nothing(tmp_path), NO_VIDEO, prompts, extended=False)
+    _refused(step, "Object 1 is prompted once more on frame 3")
 
 
 def test_a_video_of_one_frame_is_refused(
@@ -378,6 +456,20 @@ def test_a_graph_that_cannot_be_loaded_fails_the_stage(
     with pytest.raises(StageError, match=r"cannot load mask_decoder\.onnx") as caught:
         run(step)
     assert caught.value.exit_code == 5
+
+
+def test_sessions_keep_no_memory_of_sizes_that_are_gone(
+    graphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[onnxruntime.SessionOptions] = []
+
+    def load(path: Path, options: onnxruntime.SessionOptions, **_: Any) -> None:
+        given.append(options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", load)
+    Sessions({path.stem: path for path in graphs.iterdir()}, 3)
+    assert [one.enable_cpu_mem_arena for one in given] == [False] * len(PORTS)
+    assert [one.intra_op_num_threads for one in given] == [3] * len(PORTS)
 
 
 def test_an_object_has_one_tint_whatever_is_drawn_beside_it() -> None:

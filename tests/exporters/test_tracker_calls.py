@@ -10,6 +10,9 @@ from PIL import Image
 
 from exporters.pictures import DEVIATION, MEAN, masks_to_picture
 from exporters.protocol import StageError
+from exporters.sam2.tracker.calls import Classic
+from exporters.sam2.tracker.memory import Recall
+from exporters.sam2.tracker.track import open_tracker
 from exporters.sam2.tracker.tracker import Tracker, preprocess_frame
 
 SIZE, SIDE, LOW = 64, 4, 16
@@ -174,6 +177,21 @@ def test_the_classic_attention_is_given_places_and_times() -> None:
     assert given["current_vision_pos_embed"].flat[0] == 5
 
 
+def test_the_classic_attention_is_not_run_before_its_codes_are_known() -> None:
+    graphs = Graphs(extended=False)
+    calls = Classic(graphs)
+    frame = calls.encode(np.zeros((1, 3, SIZE, SIZE), np.float32))
+    recall = Recall(
+        features=np.zeros((1, 64, SIDE, SIDE), np.float32),
+        frames_ago=np.zeros(1, np.int64),
+        pointers=np.zeros((1, 256), np.float32),
+        offsets=np.ones(1, np.int64),
+    )
+    with pytest.raises(ValueError, match="before the memory encoder has run"):
+        calls.with_memory(frame, [recall])
+    assert not graphs.given("memory_attention")
+
+
 def test_a_prompted_mask_is_remembered_filled_and_a_tracked_one_as_it_is() -> None:
     graphs = Graphs(extended=True, occlusion=-3)
     tracker = _followed(graphs, 2)
@@ -185,6 +203,23 @@ def test_a_prompted_mask_is_remembered_filled_and_a_tracked_one_as_it_is() -> No
     np.testing.assert_array_equal(tracked["is_prompted"], [0])
     np.testing.assert_array_equal(tracked["occ_logit"], [[-3]])
     assert tracked["pix_feat"].flat[0] == 1
+
+
+@pytest.mark.parametrize("extended", [True, False])
+def test_the_stage_fills_holes_of_up_to_eight_pixels(extended: bool) -> None:
+    graphs = Graphs(extended=extended)
+    graphs.logits[:] = 2
+    graphs.logits[2, 2:10] = graphs.logits[6, 2:11] = -1
+    port = {"dims": [1, 3, SIZE, SIZE]}
+    contract = {
+        "options": {"extended": extended},
+        "graphs": [{"name": "image_encoder", "inputs": [port]}],
+    }
+    tracker = open_tracker(contract, graphs, 3)
+    tracker.start_frame(PICTURE)
+    logits = tracker.prompt(1, [(3, 4, 1)]).logits
+    np.testing.assert_array_equal(logits[2, 2:10], np.float32(0.1))
+    np.testing.assert_array_equal(logits[6, 2:11], -1)
 
 
 def test_the_classic_memory_is_a_hard_mask_where_it_was_prompted() -> None:

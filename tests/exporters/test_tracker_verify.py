@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporters.parity import TensorCheck
@@ -17,6 +18,8 @@ from tests.exporters.stages import shrink
 from tests.exporters.trackers import CONTRACTS, COSINE, Trackers
 
 FULL = ["tracker", "tracker-ex"]
+
+Floats = NDArray[np.float32]
 
 
 def _without_loop(document: dict[str, Any]) -> None:
@@ -196,7 +199,22 @@ def _distance(expected: Any, found: Any) -> float:
 def test_pointers_of_the_drop_in_contract_have_one_history(
     conditioning: int, offsets: tuple[int, ...], divisor: int, same: bool, trackers: Trackers
 ) -> None:
-    reference = trackers.load_reference("sam2.1")
+    extended, classic = _attend_both(trackers, conditioning, [offsets], divisor)
+    distance = _distance(extended, classic)
+    assert (distance < 1e-5) if same else (distance > 1e-4)
+
+
+def test_objects_of_one_call_of_the_drop_in_contract_started_together(trackers: Trackers) -> None:
+    extended, classic = _attend_both(trackers, 7, [(7, 1, 2), (12, 1, 2)], 15)
+    assert _distance(extended[:1], classic[:1]) < 1e-5
+    assert _distance(extended[1:], classic[1:]) > 1e-4
+
+
+def _attend_both(
+    trackers: Trackers, conditioning: int, offsets: list[tuple[int, ...]], divisor: int
+) -> tuple[Floats, Floats]:
+    """The same memories through both contracts: as they are, and as the drop-in one takes them."""
+    reference, count = trackers.load_reference("sam2.1"), len(offsets)
     runs = {}
     for contract in FULL:
         golden = shrink(contract)
@@ -208,19 +226,20 @@ def test_pointers_of_the_drop_in_contract_have_one_history(
         }
         runs[contract] = Runtime(named, threads=2).run
     picture = reference.document["pictures"][0]
-    features, pointers = reference["features"][:1, :2], reference["pointers"][:1, :3]
+    features, pointers = reference["features"][:count, :2], reference["pointers"][:count, :3]
     extended = runs["tracker-ex"](
         "memory_attention",
         {
             "pix_feat": reference[f"{picture}/pix_feat"],
             "memory_features": features,
-            "frames_ago": np.array([[0, 1]]),
+            "frames_ago": np.array([[0, 1]] * count),
             "obj_ptrs": pointers,
-            "obj_ptr_positions": np.array([offsets], np.float32) / np.float32(divisor),
+            "obj_ptr_positions": np.array(offsets, np.float32) / np.float32(divisor),
         },
     )
     codes = reference["temporal_code"][:, 0, 0]
     places = [reference["memory_positions"] + codes[row] for row in (6, 0)]
+    positions = np.concatenate([*places, np.zeros((12, 64), np.float32)])
     classic = runs["tracker"](
         "memory_attention",
         {
@@ -228,12 +247,11 @@ def test_pointers_of_the_drop_in_contract_have_one_history(
             "current_vision_pos_embed": reference["positions"],
             "memory_0": pointers,
             "memory_1": features,
-            "memory_pos_embed": np.concatenate([*places, np.zeros((12, 64), np.float32)])[None],
+            "memory_pos_embed": np.stack([positions] * count),
             "cond_frame_id_diff": np.array(conditioning, np.float32),
         },
     )
-    distance = _distance(extended["image_embed"], classic["image_embed"])
-    assert (distance < 1e-5) if same else (distance > 1e-4)
+    return extended["image_embed"], classic["image_embed"]
 
 
 def test_masks_that_cannot_be_judged_are_no_pass(trackers: Trackers) -> None:

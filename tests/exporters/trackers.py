@@ -114,12 +114,16 @@ class Trackers:
             {"weights.safetensors": self.weights(generation), **pictures},
         )
 
-    def _graphs(self, contract: str, opset: int = OPSET) -> dict[str, Path]:
+    def graphs_anew(self, contract: str, threads: int) -> dict[str, Path]:
+        """A contract's graphs made once more, with so many threads."""
+        return self._graphs(contract, threads=threads)
+
+    def _graphs(self, contract: str, opset: int = OPSET, threads: int = 2) -> dict[str, Path]:
         """The converted graphs of a contract by their files' names."""
         golden = shrink(contract)
         params = self._export_params(contract, opset)
         provider = "exporters.sam2.tracker.export"
-        traced = self._export(contract, provider, params)
+        traced = self._export(contract, provider, params, threads)
         files = [graph["file"] for graph in golden["graphs"]]
         done = run_stage(
             self._scratch("convert"),
@@ -132,6 +136,7 @@ class Trackers:
                 "metadata": {"model": "shrunken", "license": "Apache-2.0"},
             },
             {file: traced[file] for file in files},
+            threads,
         )
         return {file: done[file] for file in files}
 
@@ -145,12 +150,13 @@ class Trackers:
         file = params["graphs"][0]["file"]
         return {**self.graphs(contract), file: traced[file]}
 
-    def _export(self, contract: str, provider: str, params: Mapping[str, Any]) -> Done:
+    def _export(
+        self, contract: str, provider: str, params: Mapping[str, Any], threads: int = 2
+    ) -> Done:
         weights = self.weights(CONTRACTS[contract])
         inputs = {"weights.safetensors": weights, **PATCHES}
-        return run_stage(
-            self._scratch("export"), "export", ["exporters.export", provider], params, inputs
-        )
+        modules = ["exporters.export", provider]
+        return run_stage(self._scratch("export"), "export", modules, params, inputs, threads)
 
     def _export_params(self, contract: str, opset: int) -> dict[str, Any]:
         golden = shrink(contract)

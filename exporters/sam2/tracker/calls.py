@@ -173,7 +173,7 @@ class Classic:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._codes: tuple[Floats, Floats]
+        self._codes: tuple[Floats, Floats] | None = None
 
     def encode(self, image: Floats) -> Tensors:
         return self._run("image_encoder", {"image": image})
@@ -222,6 +222,8 @@ class Classic:
         Row 0 of the temporal code is for the latest frame, its last one for conditioning frames.
         The graph makes the pointers' rows itself and looks at none of the ones that it is given.
         """
+        if self._codes is None:
+            raise ValueError("nothing can be recalled before the memory encoder has run once")
         spatial, temporal = self._codes
         rows = [spatial + temporal[ago - 1 if ago else RECENT] for ago in recall.frames_ago]
         unused = np.zeros((_TOKENS_PER_POINTER * len(recall.offsets), spatial.shape[1]), np.float32)

@@ -36,7 +36,10 @@ def check_configuration(sam: Any) -> None:
         "multimask_max_pt_num": 1,
         "multimask_min_pt_num": 0,
         "multimask_output_for_tracking": True,
+        "memory_temporal_stride_for_eval": 1,
+        "non_overlap_masks_for_mem_enc": False,
         "num_maskmem": 7,
+        "only_obj_ptrs_in_the_past_for_eval": True,
         "pred_obj_scores": True,
         "sigmoid_bias_for_mem_enc": MEMORY_BIAS,
         "sigmoid_scale_for_mem_enc": MEMORY_SCALE,
@@ -176,10 +179,12 @@ class ExtendedMaskDecoder(MaskDecoder):
         delta = float(self.decoder.dynamic_multimask_stability_delta)
         threshold = float(self.decoder.dynamic_multimask_stability_thresh)
         flat = mask.flatten(2)
-        smaller = (flat > delta).to(torch.float32).sum(dim=-1)
-        larger = (flat > -delta).to(torch.float32).sum(dim=-1)
-        # An empty mask is stable; below 1 the quotient of counts can only be 0 / 0.
-        return torch.where(larger > 0, smaller / larger.clamp(min=1.0), 1.0) >= threshold
+        # Shares, not counts: those of 65,536 cells are beyond float16.
+        smaller = (flat > delta).to(torch.float32).mean(dim=-1)
+        larger = (flat > -delta).to(torch.float32).mean(dim=-1)
+        least = 1.0 / int(flat.shape[-1])
+        # An empty mask is stable; below the share of one cell there is only 0 / 0.
+        return torch.where(larger > 0, smaller / larger.clamp(min=least), 1.0) >= threshold
 
 
 class MemoryEncoder(torch.nn.Module):

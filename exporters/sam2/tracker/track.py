@@ -26,16 +26,13 @@ def check_prompts(contract: Mapping[str, Any], prompts: Sequence[tuple[int, int]
         known.add(number)
 
 
-def open_tracker(
-    contract: Mapping[str, Any], run: Run, num_frames: int | None, fill_hole_area: int
-) -> Tracker:
+def open_tracker(contract: Mapping[str, Any], run: Run, num_frames: int | None) -> Tracker:
     """The tracker for one video.
 
     Args:
         contract: The golden contract of a tracker.
         run: Runs one of its graphs.
         num_frames: Frames in the whole video; None in a live stream.
-        fill_hole_area: Holes of at most this many pixels are filled.
     """
     graphs = {graph["name"]: graph for graph in contract["graphs"]}
     return Tracker(
@@ -43,5 +40,4 @@ def open_tracker(
         extended=bool(contract["options"]["extended"]),
         size=int(graphs["image_encoder"]["inputs"][0]["dims"][-1]),
         num_frames=num_frames,
-        fill_hole_area=fill_hole_area,
     )
