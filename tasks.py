@@ -178,7 +178,10 @@ def quickstart(kiln: "Kiln", out: str = "", json: bool = False) -> None:
     run_quickstart(kiln, out, as_json=json)
 
 
-@command("test", help={"only": "lint, host, exporters, containers, full-size; several with commas"})
+@command(
+    "test",
+    help={"only": "lint, host, exporters, containers, full-size, thorough; several with commas"},
+)
 def run_tests(kiln: "Kiln", only: str = "", json: bool = False) -> None:
     """Run the linters and all tests, the full-size tiny model included."""
     from modelkiln.commands.test import run_tests as run_parts

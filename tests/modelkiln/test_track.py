@@ -1,24 +1,18 @@
 """`invoke track`: what is followed, what is refused before anything starts, and what comes out."""
 
-import errno
 import json
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from modelkiln.build import build
 from modelkiln.commands.track import find_frames, track_video
-from modelkiln.deliver import deliver_file, deliver_folder, require_place
-from modelkiln.errors import KilnError, UsageError
+from modelkiln.errors import UsageError
 from modelkiln.kiln import Kiln
-from modelkiln.video_prompts import MAX_OBJECTS, VideoPrompt, read_video_prompts
 
 MakeKiln = Callable[..., Kiln]
 Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -283,143 +277,6 @@ def test_the_command_line_repeats_prompts(invoke: Invoke, tmp_path: Path) -> Non
     assert "[OBJECT:]x0,y0,x1,y1[@FRAME]" in shown and "[OBJECT:]x,y[,label][@FRAME]" in shown
 
 
-def test_boxes_count_from_one_and_points_may_name_them() -> None:
-    found = read_video_prompts(
-        ["0,0,1,1", "2:0,0,2,2", "0,0,3,3@4"], ["5,5", "6,6,0", "7,7@4", "1:8,8@4", "2:9,9,1"]
-    )
-    assert found == [
-        VideoPrompt(object=1, frame=0, box=(0.0, 0.0, 1.0, 1.0)),
-        VideoPrompt(object=2, frame=0, points=((9.0, 9.0, 1),), box=(0.0, 0.0, 2.0, 2.0)),
-        VideoPrompt(object=4, frame=0, points=((5.0, 5.0, 1), (6.0, 6.0, 0))),
-        VideoPrompt(object=1, frame=4, points=((8.0, 8.0, 1),)),
-        VideoPrompt(object=3, frame=4, box=(0.0, 0.0, 3.0, 3.0)),
-        VideoPrompt(object=5, frame=4, points=((7.0, 7.0, 1),)),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("boxes", "points", "said"),
-    [
-        (["1,2,3"], [], "is no box"),
-        (["1,2,3,nan"], [], "is no box"),
-        (["1,2,3,4@"], [], "is no box"),
-        (["1,2,3,4@-1"], [], "is no box"),
-        (["a:1,2,3,4"], [], "is no box"),
-        (["1:2:1,2,3,4"], [], "is no box"),
-        ([""], [], "is no box"),
-        ([], ["1"], "is no point"),
-        ([], ["1,2,3,4"], "is no point"),
-        ([], ["1,inf"], "is no point"),
-        ([], ["1,2,2"], "has the label 2"),
-        ([], ["1,2,0.5"], "has the label 0.5"),
-        ([], ["0:1,2"], "numbers 1 to 255"),
-        ([], ["256:1,2"], "numbers 1 to 255"),
-        (["1:0,0,1,1", "1:0,0,2,2"], [], "two boxes on frame 0"),
-        (["0,0,1,1"] * 256, [], "256 objects are more"),
-        (["0,0,1,1"] * MAX_OBJECTS, ["1,1@3"], f"At most {MAX_OBJECTS} are"),
-        ([], [f"{number}:1,1@{number}" for number in range(200, 221)], f"At most {MAX_OBJECTS}"),
-    ],
-)
-def test_a_wrong_prompt_is_refused(boxes: list[str], points: list[str], said: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        read_video_prompts(boxes, points)
-    assert said in str(caught.value)
-    assert caught.value.next
-
-
-@given(st.lists(st.text(alphabet="0123456789:,@.-e ", max_size=12), max_size=3), st.booleans())
-def test_no_text_breaks_the_prompts(texts: list[str], boxes: bool) -> None:
-    try:
-        found = read_video_prompts(texts if boxes else [], [] if boxes else texts)
-    except UsageError:
-        return
-    assert all(1 <= one.object <= 255 and one.frame >= 0 for one in found)
-    assert all(one.points or one.box for one in found)
-
-
-def test_as_many_objects_as_the_stage_takes() -> None:
-    assert len(read_video_prompts(["0,0,1,1"] * MAX_OBJECTS, [])) == MAX_OBJECTS
-    named = [f"{number}:1,1@{number % 2}" for number in range(256 - MAX_OBJECTS, 256)]
-    assert len(read_video_prompts([], named * 2)) == MAX_OBJECTS
-    stage = Path(__file__).parents[2] / "exporters" / "object_prompts.py"
-    found = re.findall(r"^MAX_OBJECTS\b.* = ([0-9]+)$", stage.read_text(), re.MULTILINE)
-    assert found == [str(MAX_OBJECTS)]
-
-
-@pytest.mark.parametrize(
-    ("boxes", "points", "said"),
-    [
-        (
-            ["0,0,1,1"],
-            ["9,9@12"],
-            "points without a number are object 2; write 1:9,9@12 to correct object 1\n",
-        ),
-        (
-            ["3:0,0,1,1"],
-            ["1:5,5", "9,9,0@12", "8,8@12", "7,7@4"],
-            "points without a number are objects 4 (frame 4), 2 (frame 12); "
-            "write 3:9,9,0@12 to correct object 3\n",
-        ),
-        (["0,0,1,1"], ["1:9,9@12"], ""),
-        (["0,0,1,1"], [], ""),
-        ([], ["9,9", "8,8@12"], ""),
-    ],
-)
-def test_points_beside_boxes_say_whose_they_are(
-    capsys: pytest.CaptureFixture[str], boxes: list[str], points: list[str], said: str
-) -> None:
-    read_video_prompts(boxes, points)
-    assert capsys.readouterr() == ("", said)
-
-
-def make_files(folder: Path) -> dict[str, Path]:
-    folder.mkdir()
-    made = {name: folder / name for name in ("a", "b")}
-    for name, path in made.items():
-        path.write_text(name)
-        path.chmod(0o600)
-    return made
-
-
-def apart(monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
-    """Let this folder seem to be on a filesystem of its own."""
-    rename = os.rename
-
-    def refuse(source: Path, target: Path) -> None:
-        if Path(source).parent == made:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", refuse)
-
-
-@pytest.mark.parametrize("is_apart", [False, True], ids=["beside", "apart"])
-@pytest.mark.parametrize("stands", [False, True], ids=["free", "standing"])
-def test_files_are_moved_or_else_copied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_apart: bool, stands: bool
-) -> None:
-    made, place, video = make_files(tmp_path / "made"), tmp_path / "room", tmp_path / "out.mp4"
-    if stands:
-        place.mkdir()
-        video.write_text("old")
-    numbers = {name: path.stat().st_ino for name, path in made.items()}
-    if is_apart:
-        apart(monkeypatch, tmp_path / "made")
-    deliver_folder(made, place)
-    assert {one.name: one.read_text() for one in place.iterdir()} == {"a": "a", "b": "b"}
-    assert {one.stat().st_mode & 0o777 for one in place.iterdir()} == {0o644}
-    same = {name: (place / name).stat().st_ino == number for name, number in numbers.items()}
-    assert same == dict.fromkeys("ab", not is_apart)
-    assert {path.exists() for path in made.values()} == {is_apart}
-    source = tmp_path / "made" / "video"
-    source.write_text("new")
-    number = source.stat().st_ino
-    deliver_file(source, video)
-    assert video.read_text() == "new" and video.stat().st_mode & 0o777 == 0o644
-    assert (video.stat().st_ino == number) is not is_apart
-    assert {one.name for one in tmp_path.iterdir()} == {"made", "room", "out.mp4"}
-
-
 @pytest.mark.parametrize("name", [".", "link", "../here/../link"])
 def test_an_empty_folder_is_filled_where_it_is(
     kiln: Kiln, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -434,54 +291,3 @@ def test_an_empty_folder_is_filled_where_it_is(
     track_video(kiln, TARGET, str(video), boxes=[BOX], out=name)
     assert here.stat().st_ino == number and (tmp_path / "link").is_symlink()
     assert sorted(one.name for one in here.iterdir()) == [f"0000{n}.png" for n in range(3)]
-
-
-def test_a_place_is_the_one_that_a_link_leads_to(tmp_path: Path) -> None:
-    (tmp_path / "to").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "to")
-    (tmp_path / "new.mp4").symlink_to("to/absent.mp4")
-    assert require_place(tmp_path / "link", "--out", folder=True) == tmp_path / "to"
-    place = require_place(tmp_path / "new.mp4", "--out", folder=False)
-    assert place == tmp_path / "to" / "absent.mp4"
-    made = make_files(tmp_path / "made")
-    deliver_file(made["a"], place)
-    assert (tmp_path / "new.mp4").is_symlink() and (tmp_path / "new.mp4").read_text() == "a"
-    with pytest.raises(UsageError, match="is a folder that is not empty"):
-        require_place(tmp_path / "link", "--out", folder=True)
-    with pytest.raises(UsageError, match="not empty any more"):
-        deliver_folder(made, tmp_path / "to")
-    assert made["b"].exists()
-
-
-@pytest.mark.parametrize("name", ["", "new", "new/er"])
-def test_a_folder_that_nothing_may_be_put_into_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    def may(path: Path, mode: int) -> bool:
-        return not mode & os.W_OK
-
-    monkeypatch.setattr(os, "access", may)
-    with pytest.raises(UsageError, match="cannot be written"):
-        require_place(tmp_path / name, "--out", folder=True)
-
-
-@pytest.mark.parametrize("stands", [False, True], ids=["free", "standing"])
-@pytest.mark.parametrize("is_apart", [False, True], ids=["beside", "apart"])
-def test_what_cannot_be_written_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_apart: bool, stands: bool
-) -> None:
-    place, made, room = tmp_path / "out.mp4", tmp_path / "made", tmp_path / "room"
-    files = make_files(made)
-    place.write_text("old")
-    if stands:
-        room.mkdir()
-    if is_apart:
-        apart(monkeypatch, made)
-    with pytest.raises(KilnError):
-        deliver_file(made, place)
-    assert place.read_text() == "old"
-    with pytest.raises(KilnError):
-        deliver_folder({**files, "c": tmp_path / "gone"}, room)
-    left = {"made", "out.mp4", *(["room"] if stands else [])}
-    assert {one.name for one in tmp_path.iterdir()} == left
-    assert not stands or not list(room.iterdir())
