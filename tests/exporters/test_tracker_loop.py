@@ -79,9 +79,6 @@ def _bilinear_frames(patch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS: Mapping[str, Break] = {
-    "all frames count as conditioning frames": _wrap(
-        "with_memory", _scale("frames_ago", 0), "memory_attention"
-    ),
     "another divisor": _wrap(
         "with_memory", _scale("obj_ptr_positions", 15 / 16), "memory_attention"
     ),
