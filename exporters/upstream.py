@@ -91,9 +91,11 @@ def use_patched(
 ) -> tuple[str, ...]:
     """Puts a patched copy of upstream first on the path, for this process.
 
+    Without patches the installed package is what is used.
+
     Args:
         upstream: The pin, as for `check_upstream`.
-        patches: `series` and the patch files that it lists, by name.
+        patches: `series` and the patch files that it lists, by name; empty where there are none.
         scratch: A folder that does not exist yet; it takes the copy.
 
     Returns:
@@ -111,6 +113,8 @@ def use_patched(
             "a module of the stage imports it too early",
             "import upstream inside functions only",
         )
+    if not patches:
+        return ()
     names = apply_series(folder, patches, scratch)
     sys.path.insert(0, str(scratch))
     importlib.invalidate_caches()

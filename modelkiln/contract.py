@@ -1,8 +1,9 @@
 """Contracts: named, versioned graph signatures, one file each or several under one name.
 
 A file may extend another (`extends = "STEM"`, a file of contracts/ without its suffix): what it
-says replaces what that says; `options`, `tolerances` and `inert` are merged, entry by entry. It
-may be for some models alone (`models = ["sam2.1_*"]`), so that files of one `name` share it out.
+says replaces what that says; `options`, `parameters`, `tolerances` and `inert` are merged, entry by
+entry. It may be for some models alone (`models = ["sam2.1_*"]`), so that files of one `name` share
+it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,42 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.errors import UsageError
+from modelkiln.parameter import Parameter, read_parameters
 from modelkiln.tables import load_table, need
 
 ROOM = "contracts"
-MERGED = ("options", "tolerances", "inert")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """A parameter that may stand in a target's variant.
-
-    Attributes:
-        token: How a value is written in a target, with one `{}` for the value.
-        stages: The stages whose keys it enters.
-    """
-
-    name: str
-    default: str | int
-    choices: tuple[str | int, ...]
-    token: str
-    stages: tuple[str, ...]
-
-    def spell(self, value: str | int) -> str:
-        """The value as a target's variant spells it."""
-        return self.token.format(value)
-
-    def parse(self, text: str) -> str | int:
-        """The value that a command line's text means; UsageError where it is none."""
-        for choice in self.choices:
-            if str(choice) == text:
-                return choice
-        allowed = ", ".join(map(str, self.choices))
-        raise UsageError(
-            f"{self.name} cannot be {text!r}.",
-            f"The contract allows {allowed}.",
-            f"Leave --{self.name} out for the default, {self.default}.",
-        )
+MERGED = ("options", "parameters", "tolerances", "inert")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +26,8 @@ class Contract:
 
     Attributes:
         models: The names of the models that offer it in this form.
+        yields: What its graphs compute, in words: random weights make that meaningless.
+        graphs: As the file has them; `Target.graphs` are those of one target.
         golden: The whole document, merged, without `extends` and `models`.
     """
 
@@ -71,13 +43,8 @@ class Contract:
     parameters: Mapping[str, Parameter]
     options: Mapping[str, Any]
     graphs: tuple[Mapping[str, Any], ...]
-    preprocessing: Mapping[str, Any]
+    yields: str
     golden: Mapping[str, Any]
-
-    @property
-    def graph_files(self) -> tuple[str, ...]:
-        """The names of the ONNX files, in the contract's order."""
-        return tuple(graph["file"] for graph in self.graphs)
 
 
 def read_contracts(
@@ -157,16 +124,6 @@ def _read_merged(
 def _read_contract(
     path: Path, data: dict[str, Any], folders: Sequence[Path], model_families: Mapping[str, str]
 ) -> Contract:
-    parameters = {
-        name: Parameter(
-            name=name,
-            default=table["default"],
-            choices=tuple(table["choices"]),
-            token=table["token"],
-            stages=tuple(table["stages"]),
-        )
-        for name, table in data.get("parameters", {}).items()
-    }
     example = data.get("example")
     families = tuple(need(data, "families", list, path))
     known = [model for model, family in model_families.items() if family in families]
@@ -180,10 +137,10 @@ def _read_contract(
         formats=tuple(need(data, "formats", list, path)),
         pictures=tuple(_find(folders, "pictures", name) for name in data.get("pictures", [])),
         example=_find(folders, "examples", example) if example else None,
-        parameters=parameters,
+        parameters=read_parameters(data.get("parameters", {}), path),
         options=data.get("options", {}),
         graphs=tuple(need(data, "graphs", list, path)),
-        preprocessing=data.get("preprocessing", {}),
+        yields=str(data.get("yields", "mask")),
         golden={name: value for name, value in data.items() if name != "models"},
     )
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.catalog import Catalog, Model
-from modelkiln.contract import Contract
 from modelkiln.errors import UsageError
 from modelkiln.hashing import sha256_json
 from modelkiln.target import FileWeights, OfficialWeights, RandomWeights, Target, Weights
@@ -131,8 +130,7 @@ class Planner:
         return Plan(steps=self._steps, targets=tuple(planned))
 
     def _plan_target(self, target: Target, until: str | None) -> TargetPlan:
-        model, contract = target.model, target.contract
-        graphs = weights = self._ingest(model, target.weights)
+        graphs = weights = self._ingest(target.model, target.weights)
         if until == "ingest":
             return TargetPlan(target=target, graphs=weights, verify=weights)
         for stage in target.format.stages:
@@ -140,7 +138,7 @@ class Planner:
             graphs = builder(target, weights, graphs)
             if stage == until:
                 return TargetPlan(target=target, graphs=graphs, verify=graphs)
-        reference = self._reference(model, contract, target.weights, weights)
+        reference = self._reference(target, weights)
         verify = self._verify(target, graphs, reference)
         return TargetPlan(target=target, graphs=graphs, verify=verify)
 
@@ -204,21 +202,23 @@ class Planner:
         name = f"{model.name}{weights.suffix}/ingest"
         return self._add("ingest", name, model, model.package, params, inputs)
 
-    def _reference(
-        self, model: Model, contract: Contract, weights: Weights, weights_step: str
-    ) -> str:
+    def _reference(self, target: Target, weights: str) -> str:
+        model, contract = target.model, target.contract
         inputs: dict[str, Input] = {
-            "weights.safetensors": StepOutput(step=weights_step, name="weights.safetensors")
+            "weights.safetensors": StepOutput(step=weights, name="weights.safetensors")
         }
         for picture in contract.pictures:
             inputs[f"pictures/{picture.name}"] = SourceFile(path=picture)
-        room = contract.provider.rpartition(".")[2]
+        # Contracts of one provider share it: values are spelled, whatever a contract's default is.
+        asked = _parameters_of(target, "reference")
+        tokens = sorted(contract.parameters[name].spell(value) for name, value in asked.items())
+        room = contract.provider.rpartition(".")[2] + ("@" + ".".join(tokens) if tokens else "")
         return self._add(
             "reference",
-            f"{model.name}{weights.suffix}/{room}/reference",
+            f"{target.model_name}/{room}/reference",
             model,
             contract.provider,
-            _model_params(model),
+            {**_model_params(model), **asked},
             inputs,
         )
 
@@ -234,7 +234,7 @@ class Planner:
             **_model_params(model),
             "contract": contract.name,
             "options": dict(contract.options),
-            "graphs": list(contract.graphs),
+            "graphs": list(target.graphs),
             **_parameters_of(target, "export"),
         }
         return self._add(
@@ -247,9 +247,8 @@ class Planner:
         )
 
     def _convert(self, target: Target, _: str, graphs: str) -> str:
-        contract = target.contract
         params = {
-            "graphs": list(contract.graphs),
+            "graphs": list(target.graphs),
             "metadata": self._metadata(target),
             **_parameters_of(target, "convert"),
         }
@@ -257,22 +256,20 @@ class Planner:
             "convert",
             f"{target.model_name}/{target.contract_name}/convert",
             target.model,
-            contract.provider,
+            target.contract.provider,
             params,
-            {name: StepOutput(step=graphs, name=name) for name in contract.graph_files},
+            {name: StepOutput(step=graphs, name=name) for name in target.graph_files},
         )
 
     def _verify(self, target: Target, graphs: str, reference: str) -> str:
-        contract = target.contract
         inputs: dict[str, Input] = {
-            name: StepOutput(step=graphs, name=name) for name in contract.graph_files
+            name: StepOutput(step=graphs, name=name) for name in target.graph_files
         }
         for name in ("cases.json", "tensors.safetensors"):
             inputs[name] = StepOutput(step=reference, name=name)
-        params = {"contract": contract.golden, **_parameters_of(target, "verify")}
-        return self._add(
-            "verify", f"{target.name}/verify", target.model, contract.provider, params, inputs
-        )
+        params = {"contract": dict(target.golden), **_parameters_of(target, "verify")}
+        provider = target.contract.provider
+        return self._add("verify", f"{target.name}/verify", target.model, provider, params, inputs)
 
     def _metadata(self, target: Target) -> dict[str, str]:
         import json
@@ -284,7 +281,9 @@ class Planner:
             "modelkiln.contract": f"{target.contract_name} v{contract.version}",
             "modelkiln.weights": _weights_digest(target),
             "modelkiln.license": target.model.license,
-            "modelkiln.preprocessing": json.dumps(dict(contract.preprocessing), sort_keys=True),
+            "modelkiln.preprocessing": json.dumps(
+                target.golden.get("preprocessing", {}), sort_keys=True
+            ),
             "modelkiln.stage_sources": sha256_json(
                 {stage: dict(self._sources(modules)) for stage, modules in stages.items()}
             ),
@@ -322,7 +321,7 @@ def _parameters_of(target: Target, stage: str) -> dict[str, str | int]:
 def _weights_digest(target: Target) -> str:
     match target.weights:
         case RandomWeights(seed=seed):
-            return f"random:{seed} (random weights: this mask means nothing)"
+            return f"random:{seed} ({target.warning})"
         case OfficialWeights():
             return f"sha256:{target.model.checkpoint.sha256}"
         case FileWeights(sha256=sha256):

@@ -153,7 +153,7 @@ def describe_weights(target: Target) -> dict[str, Any]:
             return {
                 "kind": "random",
                 "seed": seed,
-                "warning": "random weights: this mask means nothing",
+                "warning": target.warning,
             }
         case FileWeights(sha256=sha256, bytes=size, format=form):
             return {"kind": "file", "sha256": sha256, "bytes": size, "format": form}

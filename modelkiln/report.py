@@ -8,12 +8,10 @@ import base64
 import math
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Final, NotRequired, TypedDict, TypeGuard
+from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from modelkiln.closed_loop import LoopRow, is_close, is_number, plot_loop, same_sign, summarize_loop
 from modelkiln.units import human_bytes
-
-RANDOM_WEIGHTS_BANNER: Final = "random weights: this mask means nothing"
 
 
 class Picture(TypedDict):
@@ -81,13 +79,14 @@ class Failure(TypedDict):
 class Report(TypedDict):
     """What a page tells about one target; lists may be empty, and empty sections are left out.
 
-    `weights` says in words which weights were used; `provenance` is a list of (name, value).
+    `weights` says in words which weights were used, `warning` what is to be said of them, if
+    anything; `provenance` is a list of (name, value).
     """
 
     title: str
     target: str
     weights: str
-    random_weights: bool
+    warning: str
     pictures: Sequence[Picture]
     parity: Sequence[ParityRow]
     masks: Sequence[MaskRow]
@@ -140,8 +139,7 @@ def _render(title: str, note: str, reports: Sequence[Report]) -> str:
         note=note,
         several=len(reports) != 1,
         targets=[_view(report) for report in reports],
-        banner=RANDOM_WEIGHTS_BANNER,
-        random_weights=any(report["random_weights"] for report in reports),
+        warnings=sorted({report["warning"] for report in reports} - {""}),
     )
     return page.rstrip() + "\n"
 

@@ -6,16 +6,21 @@ digits of a file's SHA-256; official weights are not named.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from functools import cached_property
+from itertools import product
+from typing import Any, TypeVar
 
 from modelkiln.catalog import Catalog, Format, Model
-from modelkiln.contract import Contract, Parameter
+from modelkiln.contract import Contract
 from modelkiln.errors import UsageError
+from modelkiln.parameter import Value
+from modelkiln.signature import fill_contract
 
 T = TypeVar("T")
+Variant = tuple[tuple[str, Value], ...]
 MAX_SEED = 2**32 - 1
 
 
@@ -73,7 +78,7 @@ class Target:
     model: Model
     weights: Weights
     contract: Contract
-    variant: tuple[tuple[str, str | int], ...]
+    variant: Variant
     format: Format
 
     @property
@@ -92,10 +97,39 @@ class Target:
         return f"{self.model_name}/{self.contract_name}/{self.format.name}"
 
     @property
-    def parameters(self) -> dict[str, str | int]:
+    def parameters(self) -> dict[str, Value]:
         """Every parameter of the contract with its value."""
         values = {name: one.default for name, one in self.contract.parameters.items()}
         return {**values, **dict(self.variant)}
+
+    @cached_property
+    def golden(self) -> Mapping[str, Any]:
+        """The contract's document, filled in for this model and these parameters."""
+        settings = self.model.settings.items()
+        numbers = {name: value for name, value in settings if type(value) is int}
+        for name, value in self.parameters.items():
+            numbers |= self.contract.parameters[name].numbers(value)
+        return fill_contract(self.contract.golden, numbers, self.model.checkpoint.bytes)
+
+    @property
+    def graphs(self) -> Sequence[Mapping[str, Any]]:
+        """The graphs of the contract's document."""
+        graphs: Sequence[Mapping[str, Any]] = self.golden["graphs"]
+        return graphs
+
+    @property
+    def graph_files(self) -> tuple[str, ...]:
+        """The files that hold the graphs, each with the one beside it if it has one."""
+        return tuple(
+            graph[kind] for graph in self.graphs for kind in ("file", "data") if kind in graph
+        )
+
+    @property
+    def warning(self) -> str:
+        """What everything says that random weights touch; empty for others."""
+        if not isinstance(self.weights, RandomWeights):
+            return ""
+        return f"random weights: this {self.contract.yields} means nothing"
 
 
 def parse_weights(text: str) -> OfficialWeights | RandomWeights | None:
@@ -123,7 +157,7 @@ def select_targets(
     catalog: Catalog,
     texts: Iterable[str],
     weights: Weights,
-    overrides: Mapping[str, str | int] | None = None,
+    overrides: Mapping[str, Value] | None = None,
 ) -> list[Target]:
     """The targets that a command line names, each once, in the catalog's order.
 
@@ -131,7 +165,8 @@ def select_targets(
         catalog: What can be built.
         texts: Targets and globs.
         weights: What `--weights` says; a target's own `+randomN` goes before it.
-        overrides: Parameters given as flags; a target's own variant goes before them.
+        overrides: Parameters given as flags, several values with commas between them; a target's
+            own variant goes before them.
 
     Raises:
         UsageError: a pattern is malformed or matches nothing (near matches are named).
@@ -140,6 +175,14 @@ def select_targets(
     for text in texts:
         for target in _select(catalog, text.strip(), weights, overrides or {}):
             chosen.setdefault(target.name, target)
+    for name in overrides or {}:
+        if chosen and not any(name in one.contract.parameters for one in chosen.values()):
+            raise UsageError(
+                f"None of these targets has a parameter {name!r}.",
+                f"{next(iter(chosen.values())).name} has "
+                f"{', '.join(next(iter(chosen.values())).contract.parameters) or 'none'}.",
+                f"Leave --{name.replace('_', '-')} out.",
+            )
     if not chosen:
         raise UsageError(
             "No target was named.", "The list is empty.", "invoke targets shows every target."
@@ -148,7 +191,7 @@ def select_targets(
 
 
 def _select(
-    catalog: Catalog, text: str, weights: Weights, overrides: Mapping[str, str | int]
+    catalog: Catalog, text: str, weights: Weights, overrides: Mapping[str, Value]
 ) -> list[Target]:
     parts = text.split("/")
     if len(parts) != 3 or not all(parts):
@@ -176,12 +219,13 @@ def _select(
             model=model,
             weights=chosen_weights,
             contract=contract,
-            variant=_variant(contract, variant_text, overrides, text),
+            variant=variant,
             format=catalog.formats[name],
         )
         for model in models
         for contract in catalog.contracts_of(model)
         if contract.name in contracts
+        for variant in _variants(contract, variant_text, overrides, text)
         for name in contract.formats
         if fnmatchcase(name, format_text)
     ]
@@ -239,30 +283,26 @@ def _match(known: Mapping[str, T], pattern: str, kind: str, text: str, catalog: 
     )
 
 
-def _variant(
-    contract: Contract, text: str, overrides: Mapping[str, str | int], target: str
-) -> tuple[tuple[str, str | int], ...]:
-    values = {
-        name: contract.parameters[name].parse(str(value))
+def _variants(
+    contract: Contract, text: str, overrides: Mapping[str, Value], target: str
+) -> Iterator[Variant]:
+    """What a target's own variant and the flags ask for: flags may list values, with commas."""
+    own = dict(_read_token(contract, token, target) for token in filter(None, text.split(".")))
+    flags = {
+        name: [contract.parameters[name].parse(one.strip()) for one in str(value).split(",")]
         for name, value in overrides.items()
-        if name in contract.parameters
+        if name in contract.parameters and name not in own
     }
-    for token in filter(None, text.split(".")):
-        parameter, value = _read_token(contract, token, target)
-        values[parameter.name] = value
-    return tuple(sorted((n, v) for n, v in values.items() if v != contract.parameters[n].default))
+    for values in product(*flags.values()):
+        asked = {**own, **dict(zip(flags, values, strict=True))}
+        yield tuple(sorted((n, v) for n, v in asked.items() if v != contract.parameters[n].default))
 
 
-def _read_token(contract: Contract, token: str, target: str) -> tuple[Parameter, str | int]:
-    for parameter in contract.parameters.values():
-        for choice in parameter.choices:
-            if parameter.spell(choice) == token:
-                return parameter, choice
-    allowed = ", ".join(
-        parameter.spell(choice)
-        for parameter in contract.parameters.values()
-        for choice in parameter.choices
-    )
+def _read_token(contract: Contract, token: str, target: str) -> tuple[str, Value]:
+    for name, parameter in contract.parameters.items():
+        if (value := parameter.read_token(token)) is not None:
+            return name, value
+    allowed = ", ".join(parameter.forms for parameter in contract.parameters.values())
     raise UsageError(
         f"{target!r}: contract {contract.name} has no variant {token!r}.",
         f"It has {allowed}.",

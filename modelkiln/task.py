@@ -1,4 +1,7 @@
-"""How a task is made: shared flags, one kiln, and errors turned into exit codes."""
+"""How a task is made: shared flags, one kiln, and errors turned into exit codes.
+
+The contracts' parameters are flags too, whatever catalog folder they come from.
+"""
 
 import errno
 import inspect
@@ -11,6 +14,7 @@ from invoke.tasks import Task, task
 
 from modelkiln import console, unchanged
 from modelkiln.errors import Interrupted, KilnError, OutOfSpace, UsageError
+from modelkiln.flags import read_flags
 
 if TYPE_CHECKING:
     from modelkiln.kiln import Kiln, Options
@@ -27,9 +31,7 @@ HELP = {
     "offline": "fetch nothing",
     "json": "print the result as JSON",
     "mirror": "URL prefix or folder that holds the checkpoints; may be repeated",
-    "opset": "ONNX opset, 17 to 20 (default: the contract's)",
-    "simplifier": "onnxsim, onnxslim or none",
-    "set": "a parameter of the contract, NAME=VALUE; may be repeated",
+    "set": "a parameter of the contract, NAME=VALUE, where it has no flag; may be repeated",
     "keep_scratch": "keep the scratch folders of the stages that run",
 }
 FLAGS: dict[str, Any] = {
@@ -40,13 +42,14 @@ FLAGS: dict[str, Any] = {
     "keep_going": False,
     "offline": False,
     "mirror": [],
-    "opset": "",
-    "simplifier": "",
     "set": [],
     "keep_scratch": False,
     "dry_run": False,
     "json": False,
 }
+# A parameter whose name is taken is given with --set.
+PARAMETERS = {name: text for name, text in read_flags().items() if name not in FLAGS}
+FLAGS |= dict.fromkeys(PARAMETERS, "")
 
 
 def command(
@@ -82,7 +85,8 @@ def command(
         run.__signature__ = inspect.Signature([context, *own, *shared])  # type: ignore[attr-defined]
         run.__doc__, run.__name__ = body.__doc__, body.__name__
         names |= FLAGS.keys()
-        texts = {n: text for n, text in {**HELP, **(help or {})}.items() if n in names}
+        texts = {**PARAMETERS, **HELP, **(help or {})}
+        texts = {name: text for name, text in texts.items() if name in names}
         made: Task[Any] = task(
             name=name or body.__name__.rstrip("_").replace("_", "-"),
             help=texts,
@@ -103,7 +107,7 @@ def options_of(values: dict[str, Any]) -> "Options":
     for pair in values["set"] or ():
         name, _, value = pair.partition("=")
         parameters[name] = value
-    for name in ("opset", "simplifier"):
+    for name in PARAMETERS:
         if values[name]:
             parameters[name] = values[name]
     return Options(
@@ -140,8 +144,9 @@ def _run(
 
         if not anywhere:
             check_platform()
-        kiln = Kiln(options_of(values), question=question)
         taken = {one.name: values[one.name] for one in own}
+        shared = {name: value for name, value in values.items() if name not in taken}
+        kiln = Kiln(options_of({**FLAGS, **shared}), question=question)
         if values["dry_run"] and "dry_run" not in taken:
             _rehearse(kiln, body.__name__, taken)
         else:

@@ -19,12 +19,12 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     target = one_target(kiln, text)
     manifest = find_manifest(kiln, target)
     if as_json:
-        console.say_json({**manifest, "signature": [dict(one) for one in target.contract.graphs]})
+        console.say_json({**manifest, "signature": [dict(one) for one in target.graphs]})
         return
     console.say(f"{target.name}\n  {target.contract.summary}\n  {target_folder(kiln, target)}")
     weights = manifest["weights"]
     console.say(f"  weights: {', '.join(f'{k} {v}' for k, v in weights.items())}")
-    for graph in target.contract.graphs:
+    for graph in target.graphs:
         console.say(f"\n{graph['file']}")
         for kind in ("inputs", "outputs"):
             for value in graph[kind]:

@@ -12,7 +12,7 @@ from modelkiln.kiln import Kiln
 from modelkiln.once import find_manifest, one_target
 from modelkiln.publish import REPORT, target_folder
 from modelkiln.report import Failure, Picture, Report, render_report
-from modelkiln.target import RandomWeights, Target
+from modelkiln.target import Target
 
 
 def write_target_report(kiln: Kiln, text: str, out: str = "", *, as_json: bool = False) -> None:
@@ -60,7 +60,7 @@ def make_report(
         title=f"modelkiln: {target.name}",
         target=target.name,
         weights=_say_weights(manifest["weights"]),
-        random_weights=isinstance(target.weights, RandomWeights),
+        warning=target.warning,
         pictures=pictures,
         parity=checks.get("tensors", []),
         masks=[
@@ -110,7 +110,7 @@ def make_failed_report(target: Target, failure: Failure) -> Report:
         title=f"modelkiln: {target.name}",
         target=target.name,
         weights=target.weights.label,
-        random_weights=isinstance(target.weights, RandomWeights),
+        warning=target.warning,
         pictures=[],
         parity=[],
         masks=[],

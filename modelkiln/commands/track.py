@@ -59,7 +59,7 @@ def track_video(
     places = _places(Path(video), out, masks)
     check_files(kiln, target, find_manifest(kiln, target))
     params: dict[str, Any] = {
-        "contract": target.contract.golden,
+        "contract": dict(target.golden),
         "prompts": [one.document() for one in prompts],
         "random_weights": isinstance(target.weights, RandomWeights),
         "video_name": video,
@@ -74,6 +74,8 @@ def track_video(
         return
     for line in describe(found):
         console.say(line)
+    if target.warning:
+        console.say(target.warning)
     console.say(f"overlay  {out}")
     if masks:
         console.say(f"masks    {masks}")
@@ -132,8 +134,6 @@ def describe(metrics: Mapping[str, Any]) -> Iterator[str]:
     graphs = {name: one for name, one in metrics["seconds"].items() if name != "session_load"}
     runs = (f"{name} {one['runs']} x {one['median']:.2f} s" for name, one in graphs.items())
     yield f"graphs   {', '.join(runs)}"
-    if metrics["random_weights"]:
-        yield "random weights: this mask means nothing"
 
 
 def _track(
@@ -154,7 +154,7 @@ def _track(
         environment=target.model.environment,
         modules=modules,
         params=params,
-        inputs={**{name: folder / name for name in target.contract.graph_files}, **frames},
+        inputs={**{name: folder / name for name in target.graph_files}, **frames},
         timeout_s=TIMEOUT_S,
         memory=MEMORY,
     ) as outcome:

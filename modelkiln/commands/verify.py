@@ -53,7 +53,7 @@ def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
     inputs = {}
     for name, source in step.inputs.items():
         assert isinstance(source, StepOutput)
-        if name in target.contract.graph_files:
+        if name in target.graph_files:
             inputs[name] = folder / name
             continue
         record = resolved[source.step].record

@@ -74,7 +74,7 @@ def read_contract(stem: str) -> dict[str, Any]:
     if "extends" not in document:
         return document
     base = read_contract(document.pop("extends"))
-    for merged in ("options", "tolerances", "inert"):
+    for merged in ("options", "parameters", "tolerances", "inert"):
         document[merged] = {**base.get(merged, {}), **document.get(merged, {})}
     return {**base, **document}
 

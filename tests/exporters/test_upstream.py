@@ -274,6 +274,18 @@ def test_patches_come_too_late_for_a_loaded_package(
         del sys.modules["pack"]
 
 
+def test_without_patches_the_installed_package_is_used(
+    tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(package.parent))
+    pin = {"package": "pack", "version": "1", "digest": package_digest(package)}
+    assert upstream.use_patched(pin, {}, tmp_path / "scratch") == ()
+    assert not (tmp_path / "scratch").exists()
+    assert upstream.installed_folder("pack") == package
+    with pytest.raises(StageError, match="is not the pinned 2"):
+        upstream.use_patched({**pin, "version": "2", "digest": "0"}, {}, tmp_path / "scratch")
+
+
 def test_our_patches_say_why_and_apply(exported: Callable[..., Done]) -> None:
     names = sorted(name.removeprefix("patches/") for name in PATCHES if name.endswith(".patch"))
     assert exported().metrics["patches"] == names

@@ -279,6 +279,7 @@ def test_an_upstream_that_differs_from_the_lock_is_found(
     models = {
         name: replace(model, upstream=replace(model.upstream, **{field: value}))  # type: ignore[arg-type]
         for name, model in scope.catalog.models.items()
+        if model.family == "sam2"
     }
     (fault,) = find_faults(replace(scope, catalog=replace(scope.catalog, models=models)))
     assert fault.about == "upstream of sam2" and words in fault.message

@@ -28,8 +28,9 @@ def names(*texts: str, **overrides: str) -> list[str]:
 
 def test_every_listed_target_names_itself() -> None:
     listed = all_target_names(CATALOG)
-    # image, treedect, tracker and tracker-ex for all models, tracker-legacy for four.
-    assert len(listed) == len(set(listed)) == 8 * 4 + 4
+    # Of SAM 2 image, treedect, tracker and tracker-ex for all models, tracker-legacy for four;
+    # of DINOv2 features and treedect-features for all.
+    assert len(listed) == len(set(listed)) == 8 * 4 + 4 + 8 * 2
     assert names(*listed) == listed
 
 
@@ -57,6 +58,33 @@ def test_variant_names_only_what_differs_from_the_default() -> None:
     assert names(f"{model}/image@opset17/onnx-fp32", opset="20") == [
         f"{model}/image@opset17/onnx-fp32"
     ]
+
+
+def test_a_flag_with_several_values_makes_several_targets() -> None:
+    sizes = {"size": "448x448,518x518, 518x322"}
+    assert names("dinov2_vits14/features/onnx-fp32", **sizes) == [
+        f"dinov2_vits14/features{size}/onnx-fp32" for size in ("@448x448", "", "@518x322")
+    ]
+    assert len(names("dinov2_vits14/features/onnx-fp32", opset="17,18", **sizes)) == 2 * 3
+
+
+def test_a_target_s_own_variant_goes_before_a_flag_with_several_values() -> None:
+    assert names("dinov2_vits14/features@224x224/onnx-fp32", size="448x448,518x322") == [
+        "dinov2_vits14/features@224x224/onnx-fp32"
+    ]
+
+
+def test_a_wrong_size_in_a_target_is_told_as_that_of_a_flag() -> None:
+    with pytest.raises(UsageError, match="size cannot be 500x518") as caught:
+        names("dinov2_vits14/features@500x518/onnx-fp32")
+    assert caught.value.next == "The nearest are 504x518 or 490x518."
+
+
+def test_a_flag_that_none_of_the_targets_knows_is_told() -> None:
+    assert names("sam2.1_hiera_tiny/image/*", "dinov2_vits14/features/*", size="448x448")
+    with pytest.raises(UsageError, match="None of these targets has a parameter 'size'") as caught:
+        names("sam2.1_hiera_tiny/image/*", size="448x448")
+    assert "opset, simplifier" in caught.value.why
 
 
 def test_tokens_of_a_variant_are_sorted() -> None:

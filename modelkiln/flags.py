@@ -1,0 +1,22 @@
+"""Which parameters the contracts have, read for the command line and for nothing else.
+
+Every command starts with this, so it looks at the tables alone and takes no offence: what is wrong
+with a file is told when the catalog is loaded.
+"""
+
+import tomllib
+from contextlib import suppress
+
+from modelkiln.paths import catalog_folders
+
+
+def read_flags() -> dict[str, str]:
+    """What each parameter means, by name; of contracts that share one, the last that says it."""
+    flags: dict[str, str] = {}
+    for folder in catalog_folders():
+        for path in sorted((folder / "contracts").glob("*.toml")):
+            with suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
+                tables = tomllib.loads(path.read_text(encoding="utf-8")).get("parameters", {})
+                for name, table in tables.items():
+                    flags[name] = table.get("help", "") or flags.get(name, "")
+    return flags

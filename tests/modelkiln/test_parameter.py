@@ -1,0 +1,107 @@
+"""Parameters: what a command line and a target may say, and what is answered to the rest."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelkiln.errors import UsageError
+from modelkiln.parameter import Parameter, SizeParameter, read_parameters
+
+TABLES: dict[str, dict[str, Any]] = {
+    "size": {
+        "default": "518x518",
+        "multiple": 14,
+        "most_pixels": 1036 * 1036,
+        "token": "px{}",
+        "stages": ["export"],
+        "help": "in pixels",
+    },
+    "opset": {"default": 18, "choices": [17, 18], "token": "opset{}", "stages": ["export"]},
+    "crop": {"default": "28x42", "choices": ["28x42"], "token": "{}", "stages": []},
+}
+FILE = Path("features.toml")
+PARAMETERS = read_parameters(TABLES, FILE)
+SIZE, OPSET = PARAMETERS["size"], PARAMETERS["opset"]
+
+
+def test_a_table_with_choices_is_a_closed_set_and_one_without_is_a_size() -> None:
+    assert type(OPSET) is type(PARAMETERS["crop"]) is Parameter
+    assert type(SIZE) is SizeParameter
+    assert (SIZE.help, OPSET.help) == ("in pixels", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("448x448", "448x448"), ("518x322", "518x322"), ("0014x028", "14x28")]
+)
+def test_a_size_has_one_spelling(text: str, value: str) -> None:
+    assert SIZE.parse(text) == value
+    assert SIZE.spell(value) == f"px{value}"
+    assert SIZE.read_token(f"px{text}") == value
+
+
+def test_dims_may_use_numbers_and_the_sides_of_sizes() -> None:
+    assert SIZE.numbers("518x322") == {"height": 518, "width": 322}
+    assert PARAMETERS["crop"].numbers("28x42") == {"height": 28, "width": 42}
+    assert OPSET.numbers(17) == {"opset": 17}
+    assert OPSET.numbers("onnxsim") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("500x518", "The nearest are 504x518 or 490x518."),
+        ("518x321", "The nearest are 518x322 or 518x308."),
+        ("500x450", "The nearest are 504x448 or 490x448."),
+        ("0x0", "The nearest is 14x14."),
+        ("0x448", "The nearest is 14x448."),
+        ("1x1", "The nearest is 14x14."),
+        # One more on either side would be too large.
+        ("1036x1030", "The nearest are 1036x1036 or 1036x1022."),
+        ("1030x1040", "The nearest are 1036x1036 or 1022x1036."),
+    ],
+)
+def test_a_side_that_is_no_multiple_is_told_the_nearest_sizes(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"size cannot be {text}") as caught:
+        SIZE.parse(text)
+    assert caught.value.next == said
+    assert "multiples of 14" in caught.value.why
+
+
+@pytest.mark.parametrize("text", ["5180x518", "1036x1050", "999999999x999999999"])
+def test_an_absurd_size_is_refused_before_anything_runs(text: str) -> None:
+    with pytest.raises(UsageError, match=f"size cannot be {text}") as caught:
+        SIZE.parse(text)
+    assert "1073296" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    "text", ["", "448", "448x", "x448", "-14x14", "14.0x14", "14x14x14", "axb"]
+)
+def test_what_is_no_size_is_told_how_one_is_written(text: str) -> None:
+    with pytest.raises(UsageError, match="size cannot be") as caught:
+        SIZE.parse(text)
+    assert "HEIGHTxWIDTH" in caught.value.why
+    assert SIZE.read_token(f"px{text}") is None
+
+
+def test_a_token_of_another_parameter_is_none_of_a_size() -> None:
+    assert SIZE.read_token("448x448") is None
+    assert SIZE.read_token("opset18") is None
+    assert SIZE.forms == "pxHEIGHTxWIDTH"
+    assert OPSET.forms == "opset17, opset18"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"token": "none"},
+        {"default": None},
+        {"default": "500x500"},
+        {"multiple": "14"},
+        {"stages": 1},
+    ],
+)
+def test_a_wrong_table_is_told(changed: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        read_parameters({"size": {**TABLES["size"], **changed}}, FILE)
