@@ -72,10 +72,12 @@ def verify(kiln: "Kiln", targets: str, json: bool = False) -> None:
     iterable=["point", "box"],
     help={
         "image": "a picture: JPEG, PNG or WebP",
-        "point": "x,y[,label] in pixels; label 1 is inside (default), 0 outside; may be repeated",
-        "box": "x0,y0,x1,y1 in pixels",
-        "mask": "a mask to start from: a PNG of the picture's size",
-        "out": "where the overlay goes (default: overlay.png)",
+        "point": "a prompt, where the contract takes them: x,y[,label] in pixels; label 1 is inside"
+        " (default), 0 outside; may be repeated",
+        "box": "a prompt: x0,y0,x1,y1 in pixels; may be repeated",
+        "mask": "a prompt: a mask to start from, a PNG of the picture's size",
+        "out": "where the overlay goes (default: overlay.png); other pictures go beside it, such as"
+        " overlay.mask.png",
     },
 )
 def predict(
@@ -88,7 +90,7 @@ def predict(
     out: str = "overlay.png",
     json: bool = False,
 ) -> None:
-    """Segment a picture with a built target, by its ONNX graphs alone."""
+    """Show what a built target makes of a picture, by its ONNX graphs alone."""
     from modelkiln.commands.predict import predict_picture
 
     predict_picture(kiln, target, image, points=point, boxes=box, mask=mask, out=out, as_json=json)

@@ -1,24 +1,19 @@
-"""Draws what was segmented: the photograph with its masks, prompts and scores on one sheet.
+"""Draws what was segmented: the photograph with its masks and prompts.
 
 Kept apart from `exporters.pictures` so that a change of looks rebuilds no reference.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-RANDOM_WEIGHTS_BANNER: Final = "random weights: this mask means nothing"
-
-Colour: TypeAlias = tuple[int, int, int]
-Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
+from exporters.sheet import INK, WHITE, Caption, Colour, draw_sheet
 
 _SHORTEST, _LONGEST = 768, 2048
-_MIN_SHEET_WIDTH: Final = 480
 _TINTS: Final[tuple[Colour, ...]] = (
     (32, 128, 255),
     (255, 176, 0),
@@ -43,10 +38,6 @@ _MORE_TINTS: Final[tuple[Colour, ...]] = (
     (0, 96, 128),
     (208, 176, 144),
 )
-_INK: Final[Colour] = (22, 24, 29)
-_PAPER: Final[Colour] = (236, 239, 243)
-_ALARM: Final[Colour] = (186, 18, 28)
-_WHITE: Final[Colour] = (255, 255, 255)
 _LABELS: Final[dict[int, Colour]] = {1: (24, 150, 78), 0: (214, 40, 40)}
 
 
@@ -77,10 +68,17 @@ def canvas_size(height: int, width: int) -> tuple[int, int]:
     return max(1, round(height * wanted / longer)), max(1, round(width * wanted / longer))
 
 
+def enlarge(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture, uint8 [H, W, 3], at the size at which it is drawn, `canvas_size(H, W)`."""
+    height, width = canvas_size(*picture.shape[:2])
+    resized = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+    return np.array(resized, dtype=np.uint8)
+
+
 def draw_overlay(
     picture: NDArray[np.uint8], drawn: Sequence[Drawn], *, banner: str = ""
 ) -> NDArray[np.uint8]:
-    """Draws masks as tints with an outline, prompts on top, captions below, a banner above.
+    """`draw_masks`, with captions below and a banner above.
 
     Args:
         picture: uint8 [H, W, 3].
@@ -90,8 +88,21 @@ def draw_overlay(
     Returns:
         uint8 [h, w, 3]; the picture itself takes `canvas_size(H, W)` of it.
     """
-    height, width = canvas_size(*picture.shape[:2])
-    canvas = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+    return draw_sheet(draw_masks(picture, drawn), caption_masks(drawn), banner=banner)
+
+
+def draw_masks(picture: NDArray[np.uint8], drawn: Sequence[Drawn]) -> NDArray[np.uint8]:
+    """Draws masks as tints with an outline, and prompts on top.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        drawn: What to draw; each gets a tint of its own.
+
+    Returns:
+        uint8 [h, w, 3] of `canvas_size(H, W)`.
+    """
+    canvas = Image.fromarray(enlarge(picture))
+    width, height = canvas.size
     scale = (width / picture.shape[1], height / picture.shape[0])
     line = max(2, round(max(height, width) / 400))
     for place, one in enumerate(drawn):
@@ -103,7 +114,16 @@ def draw_overlay(
             _point(canvas, (x * scale[0], y * scale[1]), _LABELS[label], 4 * line)
         if one.number is not None and one.mask.any():
             _number(canvas, one.mask, one.number, 12 * line)
-    return np.array(_sheet(canvas, drawn, banner), dtype=np.uint8)
+    return np.array(canvas, dtype=np.uint8)
+
+
+def caption_masks(drawn: Sequence[Drawn]) -> list[Caption]:
+    """The captions of what is drawn, each with its mask's tint."""
+    return [
+        Caption(text=one.caption, tint=_TINTS[place % len(_TINTS)])
+        for place, one in enumerate(drawn)
+        if one.caption
+    ]
 
 
 def object_tint(number: int) -> Colour:
@@ -148,7 +168,7 @@ def _box(
         for axis, value in enumerate(box)
     ]
     pen = ImageDraw.Draw(canvas)
-    pen.rectangle(corners, outline=_INK, width=2 * line)
+    pen.rectangle(corners, outline=INK, width=2 * line)
     inner = [corners[0] + line // 2, corners[1] + line // 2]
     inner += [max(corners[2] - line // 2, inner[0]), max(corners[3] - line // 2, inner[1])]
     pen.rectangle(inner, outline=_brighten(colour), width=line)
@@ -158,20 +178,20 @@ def _point(canvas: Image.Image, centre: tuple[float, float], colour: Colour, rad
     """A disc with a white ring and a plus or a minus, drawn large and shrunk for smooth edges."""
     finer = 4
     side = 2 * (radius + 3) * finer
-    stamp = Image.new("RGBA", (side, side), (*_INK, 0))
+    stamp = Image.new("RGBA", (side, side), (*INK, 0))
     pen = ImageDraw.Draw(stamp)
     middle = side / 2
 
     def disc(reach: float, fill: tuple[int, ...]) -> None:
         pen.ellipse((middle - reach, middle - reach, middle + reach, middle + reach), fill=fill)
 
-    disc((radius + 2) * finer, (*_INK, 110))
-    disc(radius * finer, (*_WHITE, 255))
+    disc((radius + 2) * finer, (*INK, 110))
+    disc(radius * finer, (*WHITE, 255))
     disc(radius * 0.76 * finer, (*colour, 255))
     arm, half = radius * 0.42 * finer, radius * 0.1 * finer
-    pen.rectangle((middle - arm, middle - half, middle + arm, middle + half), fill=_WHITE)
+    pen.rectangle((middle - arm, middle - half, middle + arm, middle + half), fill=WHITE)
     if colour == _LABELS[1]:
-        pen.rectangle((middle - half, middle - arm, middle + half, middle + arm), fill=_WHITE)
+        pen.rectangle((middle - half, middle - arm, middle + half, middle + arm), fill=WHITE)
     small = stamp.resize((side // finer, side // finer), Image.Resampling.BOX)
     corner = (round(centre[0] - small.width / 2), round(centre[1] - small.height / 2))
     canvas.paste(small, corner, small)
@@ -190,64 +210,9 @@ def _number(canvas: Image.Image, mask: NDArray[np.bool_], number: int, size: int
     pen.text(
         centre,
         str(number),
-        fill=_WHITE,
+        fill=WHITE,
         font=font,
         anchor="mm",
         stroke_width=max(1, size // 8),
-        stroke_fill=_INK,
+        stroke_fill=INK,
     )
-
-
-def _sheet(canvas: Image.Image, drawn: Sequence[Drawn], banner: str) -> Image.Image:
-    """Adds the banner above and the captions below."""
-    width = max(canvas.width, _MIN_SHEET_WIDTH)
-    size = max(15, round(width / 48))
-    parts: list[Image.Image] = []
-    if banner:
-        parts.append(_strip(banner, width, round(size * 1.25), _ALARM, _WHITE, None))
-    if canvas.width < width:
-        matte = Image.new("RGB", (width, canvas.height), _INK)
-        matte.paste(canvas, ((width - canvas.width) // 2, 0))
-        canvas = matte
-    parts.append(canvas)
-    for number, one in enumerate(drawn):
-        if one.caption:
-            tint = _TINTS[number % len(_TINTS)]
-            parts.append(_strip(one.caption, width, size, _INK, _PAPER, tint))
-    sheet = Image.new("RGB", (width, sum(part.height for part in parts)), _INK)
-    top = 0
-    for part in parts:
-        sheet.paste(part, (0, top))
-        top += part.height
-    return sheet
-
-
-def _strip(
-    text: str, width: int, size: int, back: Colour, ink: Colour, swatch: Colour | None
-) -> Image.Image:
-    """Text on a band as wide as the sheet, wrapped at words; a swatch of the mask's tint first."""
-    font = ImageFont.load_default(size)
-    pad = round(size * 0.8)
-    indent = pad + (round(size * 1.3) if swatch else 0)
-    lines = _wrap(text, font, width - indent - pad)
-    step = round(size * 1.35)
-    strip = Image.new("RGB", (width, len(lines) * step + pad), back)
-    pen = ImageDraw.Draw(strip)
-    if swatch:
-        top = pad // 2 + (step - size) // 2
-        pen.rounded_rectangle((pad, top, pad + size - 1, top + size - 1), size // 5, fill=swatch)
-    for row, words in enumerate(lines):
-        left = indent if swatch else (width - math.ceil(font.getlength(words))) // 2
-        pen.text((left, pad // 2 + row * step + step // 2), words, fill=ink, font=font, anchor="lm")
-    return strip
-
-
-def _wrap(text: str, font: Font, width: int) -> list[str]:
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines or [""]

@@ -1,12 +1,13 @@
 """Photographs in, pixels out: the one preprocessing that references, checks and predictions share.
 
-SAM 2 was trained on pictures squashed to a square, so that is what happens here:
+A graph takes pictures of one size, so every picture is squashed to it:
 
 1. the file becomes 8-bit RGB (`load_picture`);
-2. Pillow's bilinear filter, which averages when it shrinks, squashes it to SIZE x SIZE (`resize`);
+2. a filter of Pillow's, which averages when it shrinks, squashes it to HEIGHT x WIDTH (`resize`):
+   bilinear for SAM 2's pictures, bicubic for its videos and for DINOv2;
 3. values are divided by 255, ImageNet's mean is subtracted and its deviation divided out, in
    float32 and in that order (`normalize`);
-4. masks come back at a quarter of SIZE and are enlarged to the picture bilinearly with
+4. SAM 2's masks come back at a quarter of the size and are enlarged to the picture bilinearly with
    half-pixel centres (`masks_to_picture`); a pixel belongs to the mask where its logit is above 0.
 
 Colour profiles are ignored: the stored values count, as they do for upstream.
@@ -53,37 +54,48 @@ def load_picture(path: Path, name: str = "") -> NDArray[np.uint8]:
     return np.array(_decode(path, name or f"picture {path.name}"), dtype=np.uint8)
 
 
-def resize(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Squashes a picture to a square, whatever its proportions.
+def resize(
+    picture: NDArray[np.uint8],
+    height: int,
+    width: int,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> NDArray[np.uint8]:
+    """Squashes a picture to a size, whatever its proportions.
 
     Args:
         picture: uint8 [H, W, 3].
-        size: The side of the square in pixels.
+        height: Wanted height in pixels.
+        width: Wanted width in pixels.
+        resample: Pillow's filter.
 
     Returns:
-        uint8 [size, size, 3].
+        uint8 [height, width, 3].
     """
-    square = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR)
-    return np.array(square, dtype=np.uint8)
+    return np.array(Image.fromarray(picture).resize((width, height), resample), dtype=np.uint8)
 
 
 def normalize(resized: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Turns 8-bit RGB into the encoder's input.
 
     Args:
-        resized: uint8 [size, size, 3].
+        resized: uint8 [height, width, 3].
 
     Returns:
-        float32 [1, 3, size, size], each channel (value / 255 - mean) / deviation.
+        float32 [1, 3, height, width], each channel (value / 255 - mean) / deviation.
     """
     scaled = resized.astype(np.float32) / np.float32(255)
     centred = (scaled - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
     return np.ascontiguousarray(centred.transpose(2, 0, 1)[np.newaxis], dtype=np.float32)
 
 
-def preprocess(picture: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    """`normalize(resize(picture, size))`: uint8 [H, W, 3] to float32 [1, 3, size, size]."""
-    return normalize(resize(picture, size))
+def preprocess(
+    picture: NDArray[np.uint8],
+    height: int,
+    width: int,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> NDArray[np.float32]:
+    """`normalize(resize(...))`: uint8 [H, W, 3] to float32 [1, 3, height, width]."""
+    return normalize(resize(picture, height, width, resample))
 
 
 def masks_to_picture(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
@@ -222,7 +234,7 @@ def _too_big(name: str, size: tuple[int, int] | None) -> StageError:
     return StageError(
         f"The {name} has too many pixels",
         f"{found}; at most {MAX_PIXELS // 1_000_000} million are opened",
-        "shrink the picture: the encoder sees it at about one million pixels anyway",
+        "shrink the picture: the model sees it far smaller anyway",
         exit_code=BAD_INPUT,
     )
 

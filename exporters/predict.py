@@ -1,109 +1,126 @@
-"""The stage that segments one picture with a target's own graphs and draws the result."""
+"""The stage that shows what a target's own graphs make of one picture."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.overlay import RANDOM_WEIGHTS_BANNER, Drawn, canvas_size, draw_overlay
-from exporters.pictures import load_picture, masks_to_picture
-from exporters.prompts import PromptSet, read_prompts
-from exporters.protocol import Result, Step, report_progress
+from exporters.pictures import load_picture
+from exporters.protocol import BAD_INPUT, Result, StageError, Step
+from exporters.sheet import Caption, draw_sheet, random_weights_banner
 
-PICTURE, MASK_PROMPT = "picture", "mask"
-OVERLAY, MASK = "overlay.png", "mask.png"
+PICTURE, OVERLAY = "picture", "overlay"
+
+_PROMPTS: Final = {"points": "--point", "boxes": "--box", "mask": "--mask"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a family's part is given.
+
+    Attributes:
+        contract: The golden contract.
+        files: Its .onnx files by the graphs' names.
+        picture: uint8 [H, W, 3].
+        params: The step's parameters; prompts are `points` and `boxes`.
+        inputs: The step's files; `mask` is a prompt.
+        threads: How many threads a session may use.
+    """
+
+    contract: Mapping[str, Any]
+    files: Mapping[str, Path]
+    picture: NDArray[np.uint8]
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What a family's part hands back.
+
+    Attributes:
+        overlay: uint8 [h, w, 3], the picture with what was found drawn on it.
+        captions: What stands below it.
+        pictures: More pictures by name, uint8 [h, w] or [h, w, 3]; none is called overlay.
+        says: What was found, in lines for the user.
+        figures: The same as numbers, for programs.
+        seconds: How long loading the graphs and running each took.
+    """
+
+    overlay: NDArray[np.uint8]
+    captions: Sequence[Caption] = ()
+    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    says: Sequence[str] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def run(step: Step) -> Result:
-    """Segments a picture.
+    """Runs a target on a picture.
 
-    Inputs: the contract's .onnx files, `picture`, and `mask` if a mask is among the prompts.
-    Parameters: `contract` (golden, with its graphs), `points` ([[x, y, label]]), `boxes`
-    ([[x0, y0, x1, y1]]), `random_weights`, and perhaps `picture_name`, the file's name for errors.
-    The family's module gives `open_graphs(contract, files, threads)`, whose result has
-    `predict(picture, prompts)` and `seconds`; a prediction has `logits`, `scores` and `best`.
+    Inputs: the contract's graph files, `picture`, and perhaps `mask`. Parameters: `contract`
+    (golden, with its graphs), `random_weights`, and perhaps `points` ([[x, y, label]]), `boxes`
+    ([[x0, y0, x1, y1]]) and `picture_name`, the file's name for errors. The family's module gives
+    `predict(request: Request) -> Drawing`, and `TAKES_PROMPTS = True` if it reads prompts from the
+    request; where it does not, prompts are refused.
 
-    Outputs: `mask.png`, the picture's size, 255 where any of the best masks is; `overlay.png`,
-    the picture at 768 to 2048 pixels with masks, prompts and scores. The best of the masks that a
-    prompt set yields is the one with the highest predicted IoU.
+    Outputs: `overlay.png`, with captions and, where the weights are random, a banner; NAME.png for
+    each of the family's other pictures. The metrics hold their names as `pictures`, the overlay
+    first.
 
     Raises:
         StageError: The picture or a prompt cannot be used (exit code 2), or a graph fails.
     """
     contract = step.param("contract")
+    random_weights = bool(step.param("random_weights"))
+    family: Any = step.provider()
+    if not getattr(family, "TAKES_PROMPTS", False):
+        _refuse_prompts(step, contract["name"])
+
     given = step.params.get("picture_name", "")
     picture = load_picture(step.input(PICTURE), f"picture {given}" if given else "")
-    height, width = picture.shape[:2]
-    prompts = read_prompts(step.params, step.inputs.get(MASK_PROMPT), height, width)
-    files = {graph["name"]: step.input(graph["file"]) for graph in contract["graphs"]}
-
-    predictor = step.provider().open_graphs(contract, files, step.threads)
-    predictions = predictor.predict(picture, prompts)
-
-    report_progress(None, "drawing")
-    random_weights = bool(step.param("random_weights"))
-    union = np.zeros((height, width), dtype=np.bool_)
-    drawn: list[Drawn] = []
-    found: list[dict[str, Any]] = []
-    for prompt, prediction in zip(prompts, predictions, strict=True):
-        logits = prediction.logits[prediction.best : prediction.best + 1]
-        mask = masks_to_picture(logits, height, width)[0] > 0
-        union |= mask
-        score, coverage = float(prediction.scores[prediction.best]), float(mask.mean())
-        found.append(_figures(prompt, prediction, score, coverage))
-        drawn.append(_drawing(prompt, logits, height, width, score, coverage))
-
-    banner = RANDOM_WEIGHTS_BANNER if random_weights else ""
-    _save(step.out / MASK, union.astype(np.uint8) * np.uint8(255))
-    _save(step.out / OVERLAY, draw_overlay(picture, drawn, banner=banner))
+    request = Request(
+        contract=contract,
+        files={graph["name"]: step.input(graph["file"]) for graph in contract["graphs"]},
+        picture=picture,
+        params=step.params,
+        inputs=step.inputs,
+        threads=step.threads,
+    )
+    drawing: Drawing = family.predict(request)
+    banner = random_weights_banner(contract) if random_weights else ""
+    sheet = draw_sheet(drawing.overlay, drawing.captions, banner=banner)
+    pictures = {OVERLAY: sheet, **drawing.pictures}
+    for name, pixels in pictures.items():
+        path = step.out / f"{name}.png"
+        Image.fromarray(pixels).save(path, format="PNG", compress_level=6)
     metrics = {
-        "picture": {"height": height, "width": width},
-        "predictions": found,
+        **drawing.figures,
+        "picture": {"height": picture.shape[0], "width": picture.shape[1]},
+        "pictures": list(pictures),
+        "says": list(drawing.says),
         "random_weights": random_weights,
         "runtime": f"onnxruntime {onnxruntime.__version__}",
-        "seconds": {name: round(value, 4) for name, value in predictor.seconds.items()},
+        "seconds": {name: round(value, 4) for name, value in drawing.seconds.items()},
         "threads": step.threads,
     }
-    return Result(outputs=[MASK, OVERLAY], metrics=metrics)
+    return Result(outputs=[f"{name}.png" for name in pictures], metrics=metrics)
 
 
-def _figures(prompt: PromptSet, prediction: Any, score: float, coverage: float) -> dict[str, Any]:
-    return {
-        "prompt": prompt.describe(),
-        "points": [list(point) for point in prompt.points],
-        "box": list(prompt.box) if prompt.box else None,
-        "mask": prompt.mask is not None,
-        "best": prediction.best,
-        "score": score,
-        "scores": [float(one) for one in prediction.scores],
-        "coverage": coverage,
-    }
-
-
-def _drawing(
-    prompt: PromptSet,
-    logits: NDArray[np.float32],
-    height: int,
-    width: int,
-    score: float,
-    coverage: float,
-) -> Drawn:
-    """The mask at the drawing's own resolution, so that its edge is smooth there."""
-    return Drawn(
-        mask=masks_to_picture(logits, *canvas_size(height, width))[0] > 0,
-        points=prompt.points,
-        box=prompt.box,
-        caption=f"from {prompt.describe()}: predicted IoU {score:.3f}, "
-        f"covers {_percent(coverage)} of the picture",
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %"
-
-
-def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
-    Image.fromarray(pixels).save(path, format="PNG", compress_level=6)
+def _refuse_prompts(step: Step, contract: str) -> None:
+    given = [
+        flag for name, flag in _PROMPTS.items() if step.params.get(name) or name in step.inputs
+    ]
+    if given:
+        raise StageError(
+            f"The contract {contract} takes no prompts",
+            "its graphs see the picture and nothing else",
+            f"leave out {' and '.join(given)}",
+            exit_code=BAD_INPUT,
+        )

@@ -19,16 +19,11 @@ from exporters.object_prompts import (
     check_numbers,
     read_object_prompts,
 )
-from exporters.overlay import (
-    RANDOM_WEIGHTS_BANNER,
-    Drawn,
-    canvas_size,
-    draw_overlay,
-    object_tint,
-)
+from exporters.overlay import Drawn, canvas_size, draw_overlay, object_tint
 from exporters.pictures import masks_to_picture
 from exporters.protocol import Result, StageError, Step, report_progress
 from exporters.sessions import Sessions
+from exporters.sheet import random_weights_banner
 from exporters.video import Pixels, Video, open_pictures, open_video, write_video
 
 VIDEO, FRAMES = "video", "frames/"
@@ -71,7 +66,7 @@ def run(step: Step) -> Result:
     sessions = Sessions(files, step.threads)
     tracker = provider.open_tracker(contract, sessions.run, video.frames)
 
-    banner = RANDOM_WEIGHTS_BANNER if random_weights else ""
+    banner = random_weights_banner(contract) if random_weights else ""
     outputs = [TRACKS]
     tallies: dict[int, _Tally] = {}
     with ExitStack() as stack:

@@ -84,6 +84,41 @@ def deliver_file(made: Path, place: Path) -> None:
             commit(target, temp, place, MODE)
 
 
+def deliver_files(made: Mapping[Path, Path]) -> None:
+    """Move or copy files to their places, over what may be there: all of them or none.
+
+    Args:
+        made: The files by their places, which are as `require_place` returned them.
+
+    Raises:
+        OutOfSpace, StoreError: One cannot be written; what stood in the places stands there again.
+    """
+    mark = os.urandom(4).hex()
+    new = {place: place.with_name(f".{place.name}.{mark}.part") for place in made}
+    old = {place: place.with_name(f".{place.name}.{mark}.old") for place in made}
+    reached: list[Path] = []
+    try:
+        for place, source in made.items():
+            deliver_file(source, new[place])
+        for place in made:
+            with disk_errors(f"writing {place.name}", place.parent):
+                reached.append(place)
+                if place.is_file():
+                    place.rename(old[place])
+                new[place].rename(place)
+    except BaseException:
+        for place in reached:
+            if old[place].exists():
+                old[place].replace(place)
+            elif not new[place].exists():
+                place.unlink()
+        for part in new.values():
+            part.unlink(missing_ok=True)
+        raise
+    for replaced in old.values():
+        replaced.unlink(missing_ok=True)
+
+
 def deliver_folder(made: Mapping[str, Path], place: Path) -> None:
     """Move or copy files into a folder, by name.
 

@@ -16,7 +16,7 @@ from modelkiln.stage import Job, Outcome
 from modelkiln.target import Target
 
 LACKS = {
-    "predict": "segments no single picture",
+    "predict": "draws no single picture",
     "track": "has no memory modules, so it cannot follow anything through a video",
 }
 

@@ -1,16 +1,20 @@
-"""`invoke predict`: a picture segmented by a built target."""
+"""`invoke predict`: what a built target makes of a picture."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelkiln import console
+from modelkiln.deliver import deliver_files, require_place
 from modelkiln.errors import UsageError
 from modelkiln.kiln import Kiln
 from modelkiln.once import check_files, find_manifest, one_target, run_once, stage_modules
 from modelkiln.publish import target_folder
 from modelkiln.target import RandomWeights, Target
+
+MEMORY = 4_000_000_000
+# A session holds its weights, and most of them again as its kernels want them.
+GRAPHS_IN_MEMORY = 3
 
 
 def predict_picture(
@@ -24,7 +28,7 @@ def predict_picture(
     out: str = "overlay.png",
     as_json: bool = False,
 ) -> None:
-    """Segment a picture and write the overlay, and the mask beside it.
+    """Run a target on a picture; write the overlay, and its other pictures beside it.
 
     Raises:
         UsageError: the target is not built or not made for it, or the picture or a prompt is wrong.
@@ -34,12 +38,6 @@ def predict_picture(
     if overlay.suffix.lower() != ".png":
         raise UsageError(
             f"--out {out} is no PNG.", "The overlay is written as PNG.", f"--out {overlay.stem}.png"
-        )
-    if overlay.is_dir() or (overlay.parent.exists() and not overlay.parent.is_dir()):
-        raise UsageError(
-            f"--out {out} cannot be written.",
-            "A folder has this name, or a file stands where its folder should be.",
-            "Name another file.",
         )
     metrics = predict(
         kiln,
@@ -53,14 +51,12 @@ def predict_picture(
     if as_json:
         console.say_json(metrics)
         return
-    for found in metrics["predictions"]:
-        console.say(
-            f"{found['prompt']}: predicted IoU {found['score']:.3f}, "
-            f"covers {found['coverage']:.1%} of the picture"
-        )
-    if metrics["random_weights"]:
-        console.say("random weights: this mask means nothing")
-    console.say(f"overlay  {overlay}\nmask     {mask_path(overlay)}")
+    for line in metrics["says"]:
+        console.say(line)
+    if target.warning:
+        console.say(target.warning)
+    for name in metrics["pictures"]:
+        console.say(f"{name:<8} {picture_path(overlay, name)}")
 
 
 def predict(
@@ -68,12 +64,12 @@ def predict(
     target: Target,
     picture: Path,
     *,
-    points: Sequence[Sequence[float]],
-    boxes: Sequence[Sequence[float]],
-    mask: Path | None,
+    points: Sequence[Sequence[float]] = (),
+    boxes: Sequence[Sequence[float]] = (),
+    mask: Path | None = None,
     overlay: Path,
 ) -> dict[str, Any]:
-    """Segment a picture with the files in out/; returns the stage's figures."""
+    """Run the files in out/ on a picture; returns the stage's figures."""
     modules = stage_modules(kiln, target, "predict")
     manifest = find_manifest(kiln, target)
     check_files(kiln, target, manifest)
@@ -82,14 +78,15 @@ def predict(
             f"There is no picture {picture}.", "The path is wrong.", "Name a JPEG, PNG or WebP."
         )
     folder = target_folder(kiln, target)
-    inputs: dict[str, Path] = {name: folder / name for name in target.contract.graph_files}
-    inputs["picture"] = picture
+    graphs = {name: folder / name for name in target.graph_files}
+    inputs = {**graphs, "picture": picture}
     if mask is not None:
         if not mask.is_file():
             raise UsageError(f"There is no mask {mask}.", "The path is wrong.", "Name a PNG file.")
         inputs["mask"] = mask
+    _require_place(overlay, picture)
     params: Mapping[str, Any] = {
-        "contract": target.contract.golden,
+        "contract": dict(target.golden),
         "points": [[*one, 1] if len(one) == 2 else list(one) for one in points],
         "boxes": [list(one) for one in boxes],
         "random_weights": isinstance(target.weights, RandomWeights),
@@ -102,19 +99,29 @@ def predict(
         modules=modules,
         params=params,
         inputs=inputs,
-        timeout_s=600,
+        memory=MEMORY + GRAPHS_IN_MEMORY * sum(one.stat().st_size for one in graphs.values()),
     ) as outcome:
-        overlay.parent.mkdir(parents=True, exist_ok=True)
-        for name, place in (("overlay.png", overlay), ("mask.png", mask_path(overlay))):
-            part = place.with_name(f".{place.name}.part")
-            shutil.copyfile(outcome.outputs[name], part)
-            part.replace(place)
+        deliver_files(
+            {
+                _require_place(picture_path(overlay, name), picture): outcome.outputs[f"{name}.png"]
+                for name in outcome.metrics["pictures"]
+            }
+        )
         return dict(outcome.metrics)
 
 
-def mask_path(overlay: Path) -> Path:
-    """Where the mask of an overlay lies."""
-    return overlay.with_name(f"{overlay.stem}.mask.png")
+def picture_path(overlay: Path, name: str) -> Path:
+    """Where a picture lies whose overlay is there: STEM.NAME.png beside it."""
+    return overlay if name == "overlay" else overlay.with_name(f"{overlay.stem}.{name}.png")
+
+
+def _require_place(place: Path, picture: Path) -> Path:
+    real = require_place(place, "--out", folder=False)
+    if real == picture.resolve():
+        raise UsageError(
+            f"{place} is the picture itself.", "It would be lost.", "Name another --out."
+        )
+    return real
 
 
 def read_numbers(text: str, kind: str, counts: tuple[int, ...]) -> list[float]:

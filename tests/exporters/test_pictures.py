@@ -150,7 +150,7 @@ def test_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
 def test_a_single_pixel_is_a_picture(tmp_path: Path) -> None:
     loaded = load_picture(_save(tmp_path, Image.new("RGB", (1, 1), (7, 8, 9))))
     assert loaded.shape == (1, 1, 3)
-    assert preprocess(loaded, 32).shape == (1, 3, 32, 32)
+    assert preprocess(loaded, 32, 32).shape == (1, 3, 32, 32)
 
 
 def test_a_missing_picture_is_refused(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_large_picture_below_the_limit_works(tmp_path: Path) -> None:
     path = _save(tmp_path, Image.new("L", (7_000, 5_000), 200), compress_level=1)
     picture = load_picture(path)
     assert picture.shape == (5_000, 7_000, 3)
-    assert (resize(picture, 16) == 200).all()
+    assert (resize(picture, 16, 16) == 200).all()
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
@@ -243,9 +243,19 @@ def test_errors_use_the_name_that_they_are_given(tmp_path: Path) -> None:
 def test_resize_squashes_and_averages() -> None:
     columns = np.zeros((40, 80, 3), dtype=np.uint8)
     columns[:, ::2] = 200
-    small = resize(columns, 10)
-    assert small.shape == (10, 10, 3)
+    small = resize(columns, 5, 10)
+    assert small.shape == (5, 10, 3)
     assert np.abs(small.astype(int) - 100).max() <= 4
+
+
+@pytest.mark.parametrize("wanted", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_the_filter_is_the_one_that_was_asked_for(wanted: Image.Resampling) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    expected = np.array(Image.fromarray(picture).resize((50, 12), wanted))
+    np.testing.assert_array_equal(resize(picture, 12, 50, wanted), expected)
+    np.testing.assert_array_equal(preprocess(picture, 12, 50, wanted), normalize(expected))
+    usual = wanted is Image.Resampling.BILINEAR
+    assert np.array_equal(resize(picture, 12, 50), expected) is usual
 
 
 def test_normalize_is_the_contract_s_formula() -> None:
@@ -263,7 +273,7 @@ def test_normalize_is_the_contract_s_formula() -> None:
 def test_preprocess_equals_torchvision_to_the_bit() -> None:
     transforms = pytest.importorskip("torchvision.transforms")
     for path in sorted(PHOTOGRAPHS.glob("*.jpg")):
-        picture = resize(load_picture(path), 256)
+        picture = resize(load_picture(path), 256, 256)
         upstream = transforms.Compose(
             [transforms.ToTensor(), transforms.Normalize(pictures.MEAN, pictures.DEVIATION)]
         )

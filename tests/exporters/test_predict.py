@@ -8,21 +8,25 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from exporters.overlay import Drawn, canvas_size, draw_overlay
-from exporters.predict import run
+from exporters.predict import Drawing, Request, run
 from exporters.prompts import PromptSet, read_mask, read_prompts
 from exporters.protocol import Result, StageError, Step
-from exporters.sam2.image.predict import mask_logits, open_graphs, prompt_tensors
+from exporters.sam2.image.predictor import mask_logits, open_graphs, prompt_tensors
+from exporters.sheet import Caption, draw_sheet, random_weights_banner
 
 ROOT = Path(__file__).parents[2]
 SIZE, MASK = 64, 16
@@ -222,6 +226,10 @@ def test_figures_say_which_mask_was_chosen_and_how_long_it_took(
     assert found["prompt"] == "2 points and a box"
     assert 0 < found["coverage"] < 1
     assert set(metrics["seconds"]) == {"session_load", "encoder", "decoder"}
+    assert metrics["pictures"] == ["overlay", "mask"]
+    assert metrics["says"] == [
+        f"2 points and a box: predicted IoU 0.750, covers {found['coverage']:.1%} of the picture"
+    ]
     assert metrics["runtime"].startswith("onnxruntime ")
     json.dumps(metrics, allow_nan=False)
 
@@ -377,6 +385,110 @@ def test_a_graph_that_cannot_be_loaded_fails_the_stage(
         open_graphs(_contract(mask_prompt=True), files, 1)
     assert caught.value.exit_code == 5
     assert "decoder.onnx" in caught.value.what
+
+
+def _colourful(request: Request) -> Drawing:
+    """A family that takes no prompts."""
+    return Drawing(
+        overlay=request.picture[::-1],
+        captions=[Caption(text="upside down")],
+        pictures={"left": request.picture[:, :9], "grey": request.picture[..., 0]},
+        says=["it stands on its head"],
+        figures={"turned": 180, "threads": "many"},
+        seconds={"features": 0.123456},
+    )
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A family's module, made up."""
+    module = SimpleNamespace(predict=_colourful)
+    monkeypatch.setitem(sys.modules, "exporters.made_up", module)
+    return module
+
+
+def _made_up(step: Step) -> Step:
+    contract = {**step.params["contract"], "yields": "feature map"}
+    return replace(
+        step,
+        modules=("exporters.predict", "exporters.made_up"),
+        params={**step.params, "contract": contract},
+    )
+
+
+@pytest.mark.parametrize("random_weights", [False, True])
+def test_what_a_family_draws_is_written_and_told(
+    tmp_path: Path,
+    graphs: dict[str, Path],
+    picture: Path,
+    family: SimpleNamespace,
+    random_weights: bool,
+) -> None:
+    step = _made_up(_step(tmp_path, graphs, picture, random_weights=random_weights))
+    result = run(step)
+    assert result.outputs == ["overlay.png", "left.png", "grey.png"]
+    pixels = np.asarray(Image.open(picture))
+    banner = "random weights: this feature map means nothing" if random_weights else ""
+    expected = draw_sheet(pixels[::-1], [Caption(text="upside down")], banner=banner)
+    np.testing.assert_array_equal(np.asarray(Image.open(step.out / "overlay.png")), expected)
+    np.testing.assert_array_equal(np.asarray(Image.open(step.out / "left.png")), pixels[:, :9])
+    np.testing.assert_array_equal(np.asarray(Image.open(step.out / "grey.png")), pixels[..., 0])
+    assert result.metrics == {
+        "turned": 180,
+        "picture": {"height": HEIGHT, "width": WIDTH},
+        "pictures": ["overlay", "left", "grey"],
+        "says": ["it stands on its head"],
+        "random_weights": random_weights,
+        "runtime": f"onnxruntime {onnxruntime.__version__}",
+        "seconds": {"features": 0.1235},
+        "threads": 1,
+    }
+
+
+def test_a_family_is_given_the_request(
+    tmp_path: Path, graphs: dict[str, Path], picture: Path, family: SimpleNamespace
+) -> None:
+    requests: list[Request] = []
+
+    def predict(request: Request) -> Drawing:
+        requests.append(request)
+        return _colourful(request)
+
+    family.predict, family.TAKES_PROMPTS = predict, True
+    step = _made_up(_step(tmp_path, graphs, picture, mask=picture, points=[[1, 1, 1]]))
+    run(step)
+    (request,) = requests
+    assert request.files == {name: step.inputs[f"{name}.onnx"] for name in ("encoder", "decoder")}
+    assert (request.params, request.inputs) == (step.params, step.inputs)
+    assert request.contract == step.params["contract"]
+    assert request.threads == 1
+
+
+@pytest.mark.parametrize(
+    ("prompts", "flags"),
+    [
+        ({"points": [[5, 5, 1]]}, "--point"),
+        ({"boxes": [[5, 5, 9, 9]]}, "--box"),
+        ({"points": [[5, 5, 1]], "boxes": [[5, 5, 9, 9]], "mask": Path()}, "--box and --mask"),
+    ],
+)
+def test_a_family_without_prompts_refuses_them(
+    tmp_path: Path,
+    graphs: dict[str, Path],
+    picture: Path,
+    family: SimpleNamespace,
+    prompts: dict[str, Any],
+    flags: str,
+) -> None:
+    given = {**prompts, "mask": picture} if "mask" in prompts else prompts
+    error = _refused(_made_up(_step(tmp_path, graphs, picture, **given)))
+    assert "takes no prompts" in error.what
+    assert flags in error.next
+
+
+def test_a_contract_says_what_random_weights_make_meaningless() -> None:
+    assert random_weights_banner({"name": "image"}) == "random weights: this mask means nothing"
+    assert random_weights_banner({"yields": "text"}) == "random weights: this text means nothing"
 
 
 def test_prompt_sets_of_different_lengths_are_padded() -> None:

@@ -75,7 +75,9 @@ def _all_conditioning(patch: pytest.MonkeyPatch) -> None:
 def _bilinear_frames(patch: pytest.MonkeyPatch) -> None:
     from exporters.pictures import preprocess
 
-    patch.setattr(tracker, "preprocess_frame", preprocess)
+    patch.setattr(
+        tracker, "preprocess_frame", lambda picture, size: preprocess(picture, size, size)
+    )
 
 
 FAULTS: Mapping[str, Break] = {

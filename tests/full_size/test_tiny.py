@@ -135,7 +135,7 @@ def test_the_report_is_one_page(built: Path, tmp_path: Path) -> None:
     text = page.read_text()
     assert "random weights: this mask means nothing" in text
     assert "image_embed" in text
-    assert "src=\"http" not in text
+    assert 'src="http' not in text
 
 
 def test_the_same_bytes_under_other_conditions(built: Path) -> None:

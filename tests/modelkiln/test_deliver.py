@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.deliver import deliver_file, deliver_folder, require_place
+from modelkiln.deliver import deliver_file, deliver_files, deliver_folder, require_place
 from modelkiln.errors import KilnError, UsageError
 
 
@@ -107,3 +107,49 @@ def test_what_cannot_be_written_leaves_what_was_there(
     left = {"made", "out.mp4", *(["room"] if stands else [])}
     assert {one.name for one in tmp_path.iterdir()} == left
     assert not stands or not list(room.iterdir())
+
+
+@pytest.mark.parametrize("is_apart", [False, True], ids=["beside", "apart"])
+def test_several_files_replace_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_apart: bool
+) -> None:
+    made, room = make_files(tmp_path / "made"), tmp_path / "room"
+    room.mkdir()
+    (room / "a").write_text("old")
+    if is_apart:
+        apart(monkeypatch, tmp_path / "made")
+    deliver_files({room / name: path for name, path in made.items()})
+    assert {one.name: one.read_text() for one in room.iterdir()} == {"a": "a", "b": "b"}
+    assert {one.stat().st_mode & 0o777 for one in room.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("fault", ["no file", "in the way", "interrupted"])
+def test_several_files_are_put_all_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    made, room = make_files(tmp_path / "made"), tmp_path / "room"
+    room.mkdir()
+    for name in ("b", "c"):
+        (room / name).write_text("old")
+    files = {room / "a": made["a"], room / "b": made["b"], room / "c": tmp_path / "made" / "c"}
+    if fault == "no file":
+        (tmp_path / "made" / "c").mkdir()
+    else:
+        (tmp_path / "made" / "c").write_text("new")
+    if fault == "in the way":
+        (room / "c").unlink()
+        (room / "c").mkdir()
+    if fault == "interrupted":
+        rename = os.rename
+
+        def interrupt(source: Path, target: Path) -> None:
+            if Path(target) == room / "c":
+                raise KeyboardInterrupt
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt if fault == "interrupted" else KilnError):
+        deliver_files(files)
+    assert sorted(one.name for one in room.iterdir()) == ["b", "c"]
+    assert (room / "b").read_text() == "old"
+    assert (room / "c").is_dir() or (room / "c").read_text() == "old"

@@ -39,7 +39,7 @@ def compute(
     predictor: Any = SAM2ImagePredictor(sam)
     size = int(sam.image_size)
     predictor._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
-    squares = {name: resize(load_picture(path), size) for name, path in pictures.items()}
+    squares = {name: resize(load_picture(path), size, size) for name, path in pictures.items()}
     squares |= _plain_pictures(size, seed)
     tensors: Arrays = {}
     described: list[dict[str, Any]] = []

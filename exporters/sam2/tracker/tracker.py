@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.pictures import normalize
+from exporters.pictures import preprocess
 from exporters.protocol import BAD_INPUT, StageError
 from exporters.sam2.tracker.calls import (
     Calls,
@@ -246,8 +246,7 @@ def preprocess_frame(picture: NDArray[np.uint8], size: int) -> Floats:
     Returns:
         float32 [1, 3, S, S].
     """
-    square = Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)
-    return normalize(np.array(square, dtype=np.uint8))
+    return preprocess(picture, size, size, Image.Resampling.BICUBIC)
 
 
 def one_prompt_only(number: int, frame: int) -> StageError:
