@@ -1,0 +1,1 @@
+"""A family added from outside: SqueezeNet, as torchvision has it."""
