@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.exporters.dinov2s import Dinov2s
 from tests.exporters.stages import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
 from tests.exporters.trackers import Trackers
 
@@ -150,3 +151,9 @@ def verify(scratch: Callable[[str], Path], reference: Done) -> Callable[..., Don
 def trackers(scratch: Callable[[str], Path]) -> Trackers:
     """Shrunken trackers of both generations."""
     return Trackers(scratch)
+
+
+@pytest.fixture(scope="session")
+def dinov2s(scratch: Callable[[str], Path]) -> Dinov2s:
+    """Shrunken DINOv2 models."""
+    return Dinov2s(scratch)

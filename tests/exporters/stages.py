@@ -39,6 +39,7 @@ PATCHES: Final = {
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
+        "huggingface_hub",
         "hydra",
         "onnxruntime",
         "safetensors.torch",

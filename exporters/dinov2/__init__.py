@@ -1,0 +1,1 @@
+"""The DINOv2 family: architectures, position tables and the contracts of its features."""

@@ -1,0 +1,1 @@
+"""The feature contracts: one graph from a picture to its tokens."""
