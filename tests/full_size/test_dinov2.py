@@ -1,0 +1,131 @@
+"""DINOv2 ViT-S at full size, both kinds, as its users would build and look at it.
+
+`make test` takes one graph; all sizes of both kinds are for `invoke test --only thorough`, which
+continuous integration runs.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelkiln.environments import find
+from modelkiln.kiln import Kiln
+from modelkiln.paths import REPOSITORY, artifacts_root
+
+pytestmark = pytest.mark.full_size
+
+PLAIN, REGISTERS = "dinov2_vits14+random0", "dinov2_vits14_reg4+random0"
+PHOTOGRAPH = REPOSITORY / "catalog" / "pictures" / "coffee.jpg"
+WARNING = "random weights: this feature map means nothing"
+# At 518 there is nothing to interpolate; elsewhere each kind has its own rule.
+SIZES = ("518x518", "448x448", "518x322", "224x224")
+
+
+def invoke(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "DOCKER_HOST": "unix:///nowhere/engine.sock"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def name(model: str, size: str) -> str:
+    return f"{model}/features{'' if size == '518x518' else f'@{size}'}/onnx-fp32"
+
+
+def build(*targets: str) -> Path:
+    done = invoke("build", ",".join(targets))
+    assert done.returncode == 0, done.stderr
+    return artifacts_root() / "out"
+
+
+def check(out: Path, target: str) -> None:
+    manifest = json.loads((out / target / "manifest.json").read_text())
+    outputs = {"cls_token", "patch_tokens"}
+    if "reg4" in target:
+        outputs.add("register_tokens")
+    summary = manifest["verification"]["worst"]
+    assert set(summary) == {f"features/{one}" for one in outputs}
+    assert all(0 < one["relative"] <= 1e-5 for one in summary.values())
+    checks = json.loads((out / target / "verification.json").read_text())["tensors"]
+    # Each of six pictures alone, and the three photographs as a batch.
+    assert len(checks) == len(outputs) * (6 + 3)
+    assert manifest["weights"]["warning"] == WARNING
+
+
+TARGET = name(REGISTERS, "448x448")
+
+
+@pytest.fixture(scope="module")
+def out() -> Path:
+    return build(TARGET)
+
+
+def test_all_tokens_equal_those_of_unpatched_pytorch(out: Path) -> None:
+    check(out, TARGET)
+
+
+def test_the_example_runs_as_it_stands(out: Path, tmp_path: Path) -> None:
+    kiln = Kiln()
+    python = find(kiln.environment("export"), kiln.cache)
+    assert python is not None
+    done = subprocess.run(
+        [python, out / TARGET / "example.py", PHOTOGRAPH],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "1024" in done.stdout
+    assert {one.suffix for one in tmp_path.iterdir()} == {".npz", ".png"}
+
+
+def test_predict_draws_the_principal_components(out: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.png"
+    done = invoke("predict", TARGET, str(PHOTOGRAPH), "--out", str(overlay))
+    assert done.returncode == 0, done.stderr
+    assert WARNING in done.stdout
+    assert {one.name for one in tmp_path.iterdir()} == {"overlay.png", "overlay.pca.png"}
+
+
+def test_prompts_are_refused(out: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.png"
+    done = invoke("predict", TARGET, str(PHOTOGRAPH), "--point", "3,4", "--out", str(overlay))
+    assert done.returncode == 2
+    assert "takes no prompts" in done.stderr
+    assert not overlay.exists()
+
+
+def test_the_checkpoint_of_another_kind_is_refused_with_its_name(out: Path, tmp_path: Path) -> None:
+    record = Kiln().store.latest(f"{REGISTERS}/ingest")
+    assert record is not None
+    blob = Kiln().store.blob_path(record.outputs["weights.safetensors"].sha256)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(blob.read_bytes())
+    done = invoke("build", "dinov2_vits14/features/onnx-fp32", "--weights", str(weights))
+    assert done.returncode == 2, done.stderr
+    assert "register_tokens" in done.stderr
+    assert "name dinov2_vits14_reg4 in the target instead" in done.stderr
+
+
+@pytest.mark.thorough
+def test_every_size_of_both_kinds_and_treedect_s_graph(out: Path) -> None:
+    targets = [name(model, size) for model in (PLAIN, REGISTERS) for size in SIZES]
+    treedect = f"{REGISTERS}/treedect-features/onnx-fp32"
+    build(*targets, treedect)
+    for target in targets:
+        check(out, target)
+    # Its reference is that of the same size under the other contract.
+    ours, other = (
+        json.loads((out / target / "manifest.json").read_text()) for target in (treedect, TARGET)
+    )
+    shared = f"{REGISTERS}/features@448x448/reference"
+    assert ours["steps"][shared] == other["steps"][shared]
+    assert set(ours["verification"]["worst"]) == {"features/patch_tokens"}
