@@ -3,13 +3,15 @@
 The weights are set aside while a tool simplifies the structure, so that it works on kilobytes and
 cannot fold anything that depends on them (a position table enlarged to the picture's size would
 add 25 to 38 MB). Then they are put back, shapes are inferred anew, and the contract's are declared.
+Weights that lie beside their graph go from file to file, past all of this.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from onnx import ModelProto
 
+from exporters.external_data import files_of, total_bytes, write_files
 from exporters.graphs import (
     count_ops,
     declare_outputs,
@@ -21,13 +23,9 @@ from exporters.graphs import (
     rejoin,
     set_aside,
     set_metadata,
-    write_graph,
 )
 from exporters.protocol import Result, StageError, Step, report_progress
 from exporters.simplify import Simplifier, simplify_apart
-
-# Smaller constants (scales, axes, shapes) are part of the structure.
-_WEIGHT_ELEMENTS: Final = 64
 
 
 def run(step: Step) -> Result:
@@ -43,7 +41,8 @@ def run(step: Step) -> Result:
     metrics: dict[str, Any] = {}
     for index, golden in enumerate(contract):
         report_progress(index / len(contract), f"converting {golden['name']}")
-        model = read_graph(step.input(golden["file"]))
+        path, *_ = [step.input(name) for name in files_of(golden)]
+        model = read_graph(path)
         opset = opsets_of(model).get("")
         if opset != step.param("opset"):
             raise StageError(
@@ -52,17 +51,16 @@ def run(step: Step) -> Result:
                 "report this as a fault of the plan",
             )
         finished = convert_graph(model, golden, step)
-        path = step.out / golden["file"]
-        write_graph(finished, path)
+        write_files(finished, golden, step.out, path.parent)
         metrics[golden["name"]] = {
             "nodes": len(finished.graph.node),
             "ops": count_ops(finished),
-            "bytes": path.stat().st_size,
+            "bytes": total_bytes(step.out / name for name in files_of(golden)),
             "opset": opset,
             "initializers": len(finished.graph.initializer),
         }
     return Result(
-        outputs=[golden["file"] for golden in contract],
+        outputs=[name for golden in contract for name in files_of(golden)],
         metrics={"simplifier": step.param("simplifier"), "graphs": metrics},
     )
 
@@ -70,7 +68,7 @@ def run(step: Step) -> Result:
 def convert_graph(model: ModelProto, golden: Mapping[str, Any], step: Step) -> ModelProto:
     """One graph, from trace to file."""
     lift_constants(model)
-    structure, weights = set_aside(model, _WEIGHT_ELEMENTS)
+    structure, weights = set_aside(model)
     structure.graph.name = golden["name"]
     drop_unused(structure)
     tool = Simplifier(step.param("simplifier"))

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import torch
 
+from exporters.external_data import collect, files_of, total_bytes
+from exporters.memory import return_freed_memory
 from exporters.protocol import Result, StageError, Step, report_progress
 from exporters.symbolics import register_symbolics
 from exporters.upstream import use_patched
@@ -25,13 +27,14 @@ class Graph:
 
 
 def run(step: Step) -> Result:
-    """Traces every graph of the contract; writes one ONNX file each, under the contract's names.
+    """Traces every graph of the contract; writes its ONNX file, and its data file if it has one.
 
     Parameters: `upstream`, `opset`, and `graphs`, the contract's graphs; the rest goes to the
     family's part, whose `build_graphs(params, weights)` returns a `Graph` by name.
 
     Raises:
-        StageError: A patch does not apply, or the module's values and the contract's differ.
+        StageError: A patch does not apply, the module's values and the contract's differ, or a
+            graph is too large for one file and its contract has no other.
     """
     patches = {
         name.removeprefix(_PATCHES): path
@@ -39,6 +42,7 @@ def run(step: Step) -> Result:
         if name.startswith(_PATCHES)
     }
     torch.set_num_threads(step.threads)
+    return_freed_memory()
     report_progress(0.0, "applying the patches")
     applied = use_patched(step.param("upstream"), patches, step.out.parent / "upstream")
     report_progress(0.1, "building the model")
@@ -49,13 +53,17 @@ def run(step: Step) -> Result:
         report_progress(0.3 + 0.7 * index / len(contract), f"tracing {golden['name']}")
         graph = graphs[golden["name"]]
         check_examples(golden, graph.examples)
-        trace(graph, golden, int(step.param("opset")), step.out / golden["file"])
+        traced = step.out.parent / f"trace-{index}" / "graph.onnx"
+        traced.parent.mkdir()
+        trace(graph, golden, int(step.param("opset")), traced)
+        collect(traced, golden, step.out)
     return Result(
-        outputs=[golden["file"] for golden in contract],
+        outputs=[name for golden in contract for name in files_of(golden)],
         metrics={
             "patches": list(applied),
             "bytes": {
-                golden["name"]: (step.out / golden["file"]).stat().st_size for golden in contract
+                golden["name"]: total_bytes(step.out / name for name in files_of(golden))
+                for golden in contract
             },
         },
     )
@@ -64,7 +72,8 @@ def run(step: Step) -> Result:
 def trace(graph: Graph, golden: Mapping[str, Any], opset: int, path: Path) -> None:
     """Traces a module with TorchScript and writes it as ONNX.
 
-    The trace follows one run on the examples; axes that the contract names are dynamic.
+    The trace follows one run on the examples; axes that the contract names are dynamic. Weights of
+    more than 2 GB become files of their own, beside the graph.
     """
     graph.module.eval()
     _require_eval(graph.module, "before")

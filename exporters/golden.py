@@ -1,11 +1,13 @@
 """Whether a graph is the one that its contract describes, judged from the file alone."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import ModelProto, ValueInfoProto
 
+from exporters.external_data import find_data_faults
 from exporters.graphs import (
     all_graphs,
     compare_dims,
@@ -14,18 +16,30 @@ from exporters.graphs import (
     dtype_of,
     infer_strictly,
     opsets_of,
+    set_aside,
 )
 from exporters.protocol import StageError
 
 
 def find_faults(
-    model: ModelProto, golden: Mapping[str, Any], contract: Mapping[str, Any], opset: int
+    model: ModelProto,
+    golden: Mapping[str, Any],
+    contract: Mapping[str, Any],
+    opset: int,
+    data: Path | None = None,
 ) -> list[str]:
     """What in a graph contradicts its contract, in words; empty when nothing does.
 
     Looks at names, order, types and dims of inputs and outputs, the opset, operator domains,
-    forbidden operators, ONNX's own checker, strict shape inference, and every declared
-    intermediate shape.
+    forbidden operators, where the weights lie, ONNX's own checker, strict shape inference, and
+    every declared intermediate shape. Weights are not read.
+
+    Args:
+        model: The graph, read without its data file.
+        golden: The contract's graph.
+        contract: The whole contract.
+        opset: The opset that it should have.
+        data: The data file, if the contract has one.
     """
     faults = [
         *_compare_values("input", model.graph.input, golden["inputs"]),
@@ -45,13 +59,15 @@ def find_faults(
     if found:
         listed = ", ".join(f"{count} {name}" for name, count in found.items())
         faults.append(f"it has forbidden operators: {listed}")
+    faults += find_data_faults(model, golden, data)
     return faults or _find_shape_faults(model, golden)
 
 
 def _find_shape_faults(model: ModelProto, golden: Mapping[str, Any]) -> list[str]:
+    structure, _ = set_aside(model)
     try:
-        onnx.checker.check_model(model, full_check=False)
-        inferred = infer_strictly(model)
+        onnx.checker.check_model(structure, full_check=False)
+        inferred = infer_strictly(structure)
     except onnx.checker.ValidationError as error:
         return [f"onnx.checker: {' '.join(str(error).split())[:300]}"]
     except StageError as error:

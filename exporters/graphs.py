@@ -1,6 +1,7 @@
 """ONNX graphs as data: what may be read from one, and edits that change no value."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from exporters.protocol import StageError
+
+# Smaller constants (scales, axes, shapes) are part of a graph's structure.
+WEIGHT_ELEMENTS: Final = 64
 
 Dims = list[int | str | None]
 
@@ -88,11 +92,22 @@ def opsets_of(model: ModelProto) -> dict[str, int]:
     }
 
 
-def set_aside(model: ModelProto, elements: int) -> tuple[ModelProto, dict[str, TensorProto]]:
+def is_external(tensor: TensorProto) -> bool:
+    """Whether a tensor's values lie in another file."""
+    return tensor.data_location == TensorProto.EXTERNAL
+
+
+def size_of(tensor: TensorProto) -> int:
+    """How many bytes a tensor's values take."""
+    item: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return _count(tensor) * item
+
+
+def set_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
     """Splits a model into its structure and its weights.
 
-    Floating-point constants of at least so many elements become inputs, so that nothing which
-    comes after can fold, copy or even read them.
+    Floating-point constants of at least `WEIGHT_ELEMENTS`, and whatever lies in another file,
+    become inputs, so that nothing which comes after can fold, copy or even read them.
 
     Returns:
         The structure, and the constants by name; the constants still belong to `model`.
@@ -100,7 +115,8 @@ def set_aside(model: ModelProto, elements: int) -> tuple[ModelProto, dict[str, T
     aside = {
         tensor.name: tensor
         for tensor in model.graph.initializer
-        if tensor.data_type == TensorProto.FLOAT and _size(tensor) >= elements
+        if is_external(tensor)
+        or (tensor.data_type == TensorProto.FLOAT and _count(tensor) >= WEIGHT_ELEMENTS)
     }
     structure = ModelProto()
     for field, value in model.ListFields():
@@ -135,7 +151,10 @@ def rejoin(structure: ModelProto, aside: Mapping[str, TensorProto]) -> None:
 
 
 def lift_constants(model: ModelProto) -> None:
-    """Turns Constant nodes into initializers and lets equal initializers share one name."""
+    """Turns Constant nodes into initializers and lets equal initializers share one name.
+
+    Those in other files keep theirs: they are large, and torch writes equal ones once.
+    """
     graph = model.graph
     nodes: list[NodeProto] = []
     for node in graph.node:
@@ -151,6 +170,7 @@ def lift_constants(model: ModelProto) -> None:
     names = {
         tensor.name: first.setdefault(_content_key(tensor), tensor.name)
         for tensor in sorted(graph.initializer, key=lambda tensor: tensor.name)
+        if not is_external(tensor)
     }
     for inner in all_graphs(graph):
         for node in inner.node:
@@ -247,11 +267,8 @@ def _content_key(tensor: TensorProto) -> bytes:
     return hashlib.sha256(head + array.tobytes()).digest()
 
 
-def _size(tensor: TensorProto) -> int:
-    size = 1
-    for dim in tensor.dims:
-        size *= dim
-    return size
+def _count(tensor: TensorProto) -> int:
+    return math.prod(tensor.dims)
 
 
 def _copy_field(message: Any, name: str, value: Any) -> None:

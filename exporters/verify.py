@@ -5,16 +5,15 @@ to run, are only among the metrics.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from exporters.external_data import files_of, total_bytes
 from exporters.golden import find_faults
 from exporters.graphs import count_ops, read_graph
 from exporters.parity import Check, LoopCheck, MaskCheck, TensorCheck, as_json
@@ -26,6 +25,7 @@ from exporters.protocol import (
     report_progress,
     write_json,
 )
+from exporters.sessions import ERRORS_ALONE, RuntimeFailure, Session
 
 Arrays = dict[str, NDArray[Any]]
 Run = Callable[[str, Mapping[str, NDArray[Any]]], Arrays]
@@ -46,46 +46,29 @@ class Reference:
 
 
 class Runtime:
-    """An onnxruntime session for each graph, on the CPU with a fixed number of threads."""
+    """A session for each graph; what fails in one is a failed verification."""
 
     def __init__(self, files: Mapping[str, Path], threads: int) -> None:
-        self.load_seconds: dict[str, float] = {}
-        self.run_seconds: dict[str, list[float]] = {name: [] for name in files}
-        self._sessions: dict[str, Any] = {}
+        self.sessions: dict[str, Session] = {}
         for name, path in files.items():
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            # Cases of many sizes would each leave their share of memory behind: gigabytes.
-            options.enable_cpu_mem_arena = False
-            start = time.perf_counter()
             try:
-                self._sessions[name] = onnxruntime.InferenceSession(
-                    str(path), options, providers=["CPUExecutionProvider"]
-                )
-            except Exception as error:  # onnxruntime's errors share no public base
+                self.sessions[name] = Session(path, threads, log_level=ERRORS_ALONE)
+            except RuntimeFailure as failure:
                 raise _failed(
-                    f"onnxruntime cannot load the graph {name}", " ".join(str(error).split())[:500]
-                ) from error
-            self.load_seconds[name] = time.perf_counter() - start
+                    f"onnxruntime cannot load the graph {name}", _shorten(failure)
+                ) from failure
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Runs a graph on the inputs that it knows; returns its outputs by name."""
-        session = self._sessions[graph]
-        feeds = {value.name: inputs[value.name] for value in session.get_inputs()}
-        start = time.perf_counter()
+        session = self.sessions[graph]
+        feeds = {name: inputs[name] for name in session.inputs}
         try:
-            outputs = session.run(None, feeds)
-        except Exception as error:
+            return session.run(feeds)
+        except RuntimeFailure as failure:
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
             raise _failed(
-                f"onnxruntime cannot run the graph {graph} on {shapes}",
-                " ".join(str(error).split())[:500],
-            ) from error
-        self.run_seconds[graph].append(time.perf_counter() - start)
-        names = [value.name for value in session.get_outputs()]
-        return dict(zip(names, outputs, strict=True))
+                f"onnxruntime cannot run the graph {graph} on {shapes}", _shorten(failure)
+            ) from failure
 
 
 def run(step: Step) -> Result:
@@ -98,12 +81,14 @@ def run(step: Step) -> Result:
         StageError: Something differs (exit code 6); names graph, case, tensor, value and bound.
     """
     contract: Mapping[str, Any] = step.param("contract")
-    files = {golden["name"]: step.input(golden["file"]) for golden in contract["graphs"]}
+    files: dict[str, Path] = {}
     graphs: dict[str, Any] = {}
     report_progress(0.0, "comparing the graphs with their contract")
     for golden in contract["graphs"]:
-        model = read_graph(files[golden["name"]])
-        faults = find_faults(model, golden, contract, int(step.param("opset")))
+        path, *data = [step.input(name) for name in files_of(golden)]
+        files[golden["name"]] = path
+        model = read_graph(path)
+        faults = find_faults(model, golden, contract, int(step.param("opset")), *data)
         if faults:
             raise _failed(
                 f"The graph {golden['name']} is not the contract {contract['name']}'s",
@@ -112,7 +97,7 @@ def run(step: Step) -> Result:
         graphs[golden["name"]] = {
             "nodes": len(model.graph.node),
             "ops": count_ops(model),
-            "bytes": files[golden["name"]].stat().st_size,
+            "bytes": total_bytes([path, *data]),
         }
         del model
     report_progress(0.1, "loading the graphs in onnxruntime")
@@ -133,11 +118,11 @@ def run(step: Step) -> Result:
     require_ok(checks)
     timings = {
         name: {
-            "load_seconds": round(runtime.load_seconds[name], 4),
-            "run_seconds": round(float(np.median(runtime.run_seconds[name] or [0.0])), 4),
-            "runs": len(runtime.run_seconds[name]),
+            "load_seconds": round(session.load_seconds, 4),
+            "run_seconds": round(float(np.median(session.run_seconds or [0.0])), 4),
+            "runs": len(session.run_seconds),
         }
-        for name in files
+        for name, session in runtime.sessions.items()
     }
     return Result(outputs=["verification.json"], metrics={**document, "timings": timings})
 
@@ -212,6 +197,10 @@ def _require_counted(masks: Sequence[MaskCheck | LoopCheck]) -> None:
             f"Only {counted} of {len(masks)} masks could be judged",
             "the others cover almost nothing or almost everything of their pictures",
         )
+
+
+def _shorten(failure: RuntimeFailure) -> str:
+    return " ".join(str(failure).split())[:500]
 
 
 def _failed(what: str, why: str) -> StageError:

@@ -57,7 +57,7 @@ def test_weights_come_back_as_they_were(exported: Callable[..., Done]) -> None:
     model = onnx.load_model(exported()["decoder.onnx"])
     graphs.lift_constants(model)
     before = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    structure, aside = graphs.set_aside(model, 64)
+    structure, aside = graphs.set_aside(model)
     assert structure.ByteSize() < model.ByteSize() / 50
     assert not {tensor.name for tensor in structure.graph.initializer} & set(aside)
     graphs.rejoin(structure, aside)

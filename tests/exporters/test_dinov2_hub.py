@@ -1,9 +1,11 @@
 """The reference against Meta's own code, where that is to be had.
 
-Meta's repository must be on the path: a checkout of github.com/facebookresearch/dinov2, or the copy
+$DINOV2_REPOSITORY names the folder: a checkout of github.com/facebookresearch/dinov2, or the copy
 that torch.hub leaves in ~/.cache/torch/hub/facebookresearch_dinov2_main. No checkpoint is needed.
 """
 
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -25,8 +27,10 @@ from exporters.random_weights import draw_weights
 from tests.exporters.dinov2s import SETTINGS
 from tests.exporters.stages import ROOT
 
+if "DINOV2_REPOSITORY" in os.environ:
+    sys.path.append(os.environ["DINOV2_REPOSITORY"])
 pytestmark = pytest.mark.skipif(
-    find_spec("dinov2") is None, reason="Meta's package dinov2 is not on the path"
+    find_spec("dinov2") is None, reason="DINOV2_REPOSITORY names no checkout of Meta's repository"
 )
 
 MODELS: Final = {"dinov2_vits14": "dinov2_vits14", "dinov2_vits14_reg4": "dinov2_vits14_reg"}
