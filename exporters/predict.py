@@ -96,6 +96,8 @@ def run(step: Step) -> Result:
     drawing: Drawing = family.predict(request)
     banner = random_weights_banner(contract) if random_weights else ""
     sheet = draw_sheet(drawing.overlay, drawing.captions, banner=banner)
+    if OVERLAY in drawing.pictures:
+        raise AssertionError(f"{step.modules[1]} has a second picture called {OVERLAY}")
     pictures = {OVERLAY: sheet, **drawing.pictures}
     for name, pixels in pictures.items():
         path = step.out / f"{name}.png"

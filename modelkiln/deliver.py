@@ -115,8 +115,11 @@ def deliver_files(made: Mapping[Path, Path]) -> None:
         for part in new.values():
             part.unlink(missing_ok=True)
         raise
-    for replaced in old.values():
-        replaced.unlink(missing_ok=True)
+    finally:
+        for replaced in old.values():
+            replaced.unlink(missing_ok=True)
+    for room in {place.parent for place in made}:
+        sync_folder(room)
 
 
 def deliver_folder(made: Mapping[str, Path], place: Path) -> None:

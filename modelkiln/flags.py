@@ -4,6 +4,7 @@ Every command starts with this, so it looks at the tables alone and takes no off
 with a file is told when the catalog is loaded.
 """
 
+import keyword
 import tomllib
 from contextlib import suppress
 
@@ -18,5 +19,11 @@ def read_flags() -> dict[str, str]:
             with suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
                 tables = tomllib.loads(path.read_text(encoding="utf-8")).get("parameters", {})
                 for name, table in tables.items():
-                    flags[name] = table.get("help", "") or flags.get(name, "")
+                    if is_flag(name):
+                        flags[name] = str(table.get("help", "")) or flags.get(name, "")
     return flags
+
+
+def is_flag(name: str) -> bool:
+    """Whether a parameter can have this name: that of an argument in Python."""
+    return name.isidentifier() and not keyword.iskeyword(name)

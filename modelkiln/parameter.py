@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.errors import UsageError
+from modelkiln.flags import is_flag
 from modelkiln.tables import need
 
 Value = str | int
@@ -109,23 +110,22 @@ class SizeParameter(Parameter):
             )
         height, width = map(int, found.groups())
         if height * width > self.most_pixels:
-            raise UsageError(
-                f"{self.name} cannot be {text}.",
-                f"{height * width} pixels are too many: what attention takes grows with the square "
-                f"of their number, and the contract allows {self.most_pixels}.",
-                f"For example: --{_flag(self.name)} {self.default}",
+            why = (
+                f"{height * width} pixels are more than {self.most_pixels}: what attention takes "
+                "grows with the square of their number."
             )
-        if not height or not width or height % self.multiple or width % self.multiple:
-            near = " or ".join(self._nearest(height, width))
-            raise UsageError(
-                f"{self.name} cannot be {text}.",
-                f"Height and width are multiples of {self.multiple}, the side of a patch.",
-                f"The nearest are {near}." if " or " in near else f"The nearest is {near}.",
-            )
-        return f"{height}x{width}"
+        elif not height or not width or height % self.multiple or width % self.multiple:
+            why = f"Height and width are multiples of {self.multiple}, the side of a patch."
+        else:
+            return f"{height}x{width}"
+        near = self._nearest(height, width)
+        verb = "are" if len(near) > 1 else "is"
+        raise UsageError(
+            f"{self.name} cannot be {text}.", why, f"The nearest {verb} {' or '.join(near)}."
+        )
 
     def _nearest(self, height: int, width: int) -> list[str]:
-        """The two sizes that are nearest among those round about; one, where the other is none."""
+        """The two nearest sizes round about; where all are too large, one of this shape."""
         step = self.multiple
 
         def around(side: int) -> set[int]:
@@ -134,7 +134,16 @@ class SizeParameter(Parameter):
         sizes = product(around(height), around(width))
         fitting = [one for one in sizes if one[0] * one[1] <= self.most_pixels]
         fitting.sort(key=lambda one: (abs(one[0] - height) + abs(one[1] - width), one))
-        return [f"{one[0]}x{one[1]}" for one in fitting[:2]]
+        return [f"{one[0]}x{one[1]}" for one in fitting[:2]] or [self._shrink(height, width)]
+
+    def _shrink(self, height: int, width: int) -> str:
+        """A size of about this shape that is not too large."""
+        step, largest = self.multiple, self.most_pixels // self.multiple
+        height, width = max(height, 1), max(width, 1)
+        share = (self.most_pixels / (height * width)) ** 0.5
+        high = min(max(int(height * share) // step * step, step), largest // step * step)
+        wide = max(min(int(width * share), self.most_pixels // high) // step * step, step)
+        return f"{high}x{wide}"
 
 
 def read_parameters(tables: Mapping[str, Any], path: Path) -> dict[str, Parameter]:
@@ -143,6 +152,12 @@ def read_parameters(tables: Mapping[str, Any], path: Path) -> dict[str, Paramete
 
 
 def _read(name: str, table: Mapping[str, Any], path: Path) -> Parameter:
+    if not is_flag(name):
+        raise UsageError(
+            f"{path}: no parameter can be called {name!r}.",
+            "It is an argument of every command: letters, digits and underscores, no keyword.",
+            "Call it by another name.",
+        )
     token = need(table, "token", str, path)
     default = table.get("default")
     if token.count("{}") != 1 or not isinstance(default, str | int):
@@ -167,7 +182,14 @@ def _read(name: str, table: Mapping[str, Any], path: Path) -> Parameter:
             multiple=need(table, "multiple", int, path),
             most_pixels=need(table, "most_pixels", int, path),
         )
-    parameter.parse(str(default))
+    try:
+        parameter.parse(str(default))
+    except UsageError as error:
+        raise UsageError(
+            f"{path}: the default of the parameter {name} is none of its values.",
+            f"{error.what} {error.why}",
+            "Correct the file.",
+        ) from error
     return parameter
 
 

@@ -63,9 +63,11 @@ def _fill_graph(graph: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[st
 
 
 def _fill(value: Any, numbers: Mapping[str, int]) -> Any:
-    if not isinstance(value, str) or not (value.startswith("{") and value.endswith("}")):
+    if not isinstance(value, str) or not {"{", "}"} & set(value):
         return value
     try:
+        if not (value.startswith("{") and value.endswith("}")):
+            raise ValueError("braces stand at both ends of an expression")
         return _compute(ast.parse(value[1:-1].strip(), mode="eval").body, numbers)
     except (SyntaxError, KeyError, ValueError, ZeroDivisionError) as error:
         known = ", ".join(sorted(numbers)) or "no names"

@@ -171,18 +171,12 @@ def select_targets(
     Raises:
         UsageError: a pattern is malformed or matches nothing (near matches are named).
     """
+    flags = _Flags(overrides or {})
     chosen: dict[str, Target] = {}
     for text in texts:
-        for target in _select(catalog, text.strip(), weights, overrides or {}):
+        for target in _select(catalog, text.strip(), weights, flags):
             chosen.setdefault(target.name, target)
-    for name in overrides or {}:
-        if chosen and not any(name in one.contract.parameters for one in chosen.values()):
-            raise UsageError(
-                f"None of these targets has a parameter {name!r}.",
-                f"{next(iter(chosen.values())).name} has "
-                f"{', '.join(next(iter(chosen.values())).contract.parameters) or 'none'}.",
-                f"Leave --{name.replace('_', '-')} out.",
-            )
+    flags.require_use(list(chosen.values()))
     if not chosen:
         raise UsageError(
             "No target was named.", "The list is empty.", "invoke targets shows every target."
@@ -190,9 +184,7 @@ def select_targets(
     return list(chosen.values())
 
 
-def _select(
-    catalog: Catalog, text: str, weights: Weights, overrides: Mapping[str, Value]
-) -> list[Target]:
+def _select(catalog: Catalog, text: str, weights: Weights, flags: "_Flags") -> list[Target]:
     parts = text.split("/")
     if len(parts) != 3 or not all(parts):
         raise UsageError(
@@ -225,11 +217,12 @@ def _select(
         for model in models
         for contract in catalog.contracts_of(model)
         if contract.name in contracts
-        for variant in _variants(contract, variant_text, overrides, text)
+        for variant in _variants(contract, variant_text, flags, text)
         for name in contract.formats
         if fnmatchcase(name, format_text)
     ]
     if not found:
+        flags.require_use([])
         raise UsageError(
             f"{text!r} matches no target.",
             _why_none(catalog, models, contracts, formats),
@@ -283,18 +276,60 @@ def _match(known: Mapping[str, T], pattern: str, kind: str, text: str, catalog: 
     )
 
 
-def _variants(
-    contract: Contract, text: str, overrides: Mapping[str, Value], target: str
-) -> Iterator[Variant]:
-    """What a target's own variant and the flags ask for: flags may list values, with commas."""
-    own = dict(_read_token(contract, token, target) for token in filter(None, text.split(".")))
-    flags = {
-        name: [contract.parameters[name].parse(one.strip()) for one in str(value).split(",")]
-        for name, value in overrides.items()
-        if name in contract.parameters and name not in own
-    }
-    for values in product(*flags.values()):
-        asked = {**own, **dict(zip(flags, values, strict=True))}
+class _Flags:
+    """What flags say of parameters: a value, or several with commas between them.
+
+    A contract takes those values that it allows; one that none takes is an error.
+    """
+
+    def __init__(self, given: Mapping[str, Value]) -> None:
+        self._texts = {
+            name: [one.strip() for one in str(value).split(",")] for name, value in given.items()
+        }
+        self._refused: dict[tuple[str, str], UsageError] = {}
+        self._taken: set[tuple[str, str]] = set()
+
+    def values(self, contract: Contract, but: Iterable[str]) -> dict[str, list[Value]]:
+        """The values for a contract's parameters; `but` are those that a target itself gives."""
+        values: dict[str, list[Value]] = {}
+        for name in self._texts.keys() & contract.parameters.keys() - set(but):
+            values[name] = []
+            for text in self._texts[name]:
+                try:
+                    values[name].append(contract.parameters[name].parse(text))
+                    self._taken.add((name, text))
+                except UsageError as error:
+                    self._refused.setdefault((name, text), error)
+        return values
+
+    def require_use(self, targets: Sequence[Target]) -> None:
+        """Raises UsageError for a value that no contract takes, and a flag that no target knows."""
+        for refused, error in self._refused.items():
+            if refused not in self._taken or not targets:
+                raise error
+        for name in self._texts if targets else ():
+            if not any(name in one.contract.parameters for one in targets):
+                raise UsageError(
+                    f"None of these targets has a parameter {name!r}.",
+                    f"{targets[0].name} has {', '.join(targets[0].contract.parameters) or 'none'}.",
+                    f"Leave --{name.replace('_', '-')} out.",
+                )
+
+
+def _variants(contract: Contract, text: str, flags: _Flags, target: str) -> Iterator[Variant]:
+    """What a target's own variant and the flags ask for."""
+    own: dict[str, Value] = {}
+    for token in filter(None, text.split(".")):
+        name, value = _read_token(contract, token, target)
+        if own.setdefault(name, value) != value:
+            raise UsageError(
+                f"{target!r} gives {name} two values.",
+                "A target has one value of each parameter.",
+                f"Write two targets, or --{name.replace('_', '-')} with commas.",
+            )
+    given = flags.values(contract, but=own)
+    for values in product(*given.values()):
+        asked = {**own, **dict(zip(given, values, strict=True))}
         yield tuple(sorted((n, v) for n, v in asked.items() if v != contract.parameters[n].default))
 
 

@@ -36,8 +36,9 @@ side = math.isqrt(height * width // len(patches))
 centred = patches - patches.mean(axis=0)
 directions = np.linalg.svd(centred, full_matrices=False)[2][:3]
 scores = centred @ directions.T
+scores = np.pad(scores, ((0, 0), (0, 3 - len(directions))))  # fewer than three patches
 low, high = np.percentile(scores, (2, 98), axis=0)
-colours = np.clip((scores - low) / (high - low), 0, 1) * 255 + 0.5
+colours = np.clip((scores - low) / np.maximum(high - low, 1e-9), 0, 1) * 255 + 0.5
 pca = Image.fromarray(colours.astype(np.uint8).reshape(height // side, width // side, 3))
 pca.resize(picture.size, Image.Resampling.BICUBIC).save("pca.png")
 print(f"pca.png: {height // side} rows of {width // side} patches")

@@ -84,7 +84,8 @@ def predict(
         if not mask.is_file():
             raise UsageError(f"There is no mask {mask}.", "The path is wrong.", "Name a PNG file.")
         inputs["mask"] = mask
-    _require_place(overlay, picture)
+    given = [picture, *([mask] if mask else [])]
+    _require_place(overlay, given)
     params: Mapping[str, Any] = {
         "contract": dict(target.golden),
         "points": [[*one, 1] if len(one) == 2 else list(one) for one in points],
@@ -103,7 +104,7 @@ def predict(
     ) as outcome:
         deliver_files(
             {
-                _require_place(picture_path(overlay, name), picture): outcome.outputs[f"{name}.png"]
+                _require_place(picture_path(overlay, name), given): outcome.outputs[f"{name}.png"]
                 for name in outcome.metrics["pictures"]
             }
         )
@@ -115,12 +116,15 @@ def picture_path(overlay: Path, name: str) -> Path:
     return overlay if name == "overlay" else overlay.with_name(f"{overlay.stem}.{name}.png")
 
 
-def _require_place(place: Path, picture: Path) -> Path:
+def _require_place(place: Path, given: Sequence[Path]) -> Path:
     real = require_place(place, "--out", folder=False)
-    if real == picture.resolve():
-        raise UsageError(
-            f"{place} is the picture itself.", "It would be lost.", "Name another --out."
-        )
+    for one in given:
+        if real == one.resolve():
+            raise UsageError(
+                f"{place} would replace {one}, which was given.",
+                "It would be lost.",
+                "Name another --out.",
+            )
     return real
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from modelkiln.errors import UsageError
+from modelkiln.flags import read_flags
 from modelkiln.parameter import Parameter, SizeParameter, read_parameters
 
 TABLES: dict[str, dict[str, Any]] = {
@@ -54,6 +55,7 @@ def test_dims_may_use_numbers_and_the_sides_of_sizes() -> None:
         ("518x321", "The nearest are 518x322 or 518x308."),
         ("500x450", "The nearest are 504x448 or 490x448."),
         ("0x0", "The nearest is 14x14."),
+        ("0x99999", "The nearest is 14x76664."),
         ("0x448", "The nearest is 14x448."),
         ("1x1", "The nearest is 14x14."),
         # One more on either side would be too large.
@@ -68,11 +70,23 @@ def test_a_side_that_is_no_multiple_is_told_the_nearest_sizes(text: str, said: s
     assert "multiples of 14" in caught.value.why
 
 
-@pytest.mark.parametrize("text", ["5180x518", "1036x1050", "999999999x999999999"])
-def test_an_absurd_size_is_refused_before_anything_runs(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("5180x518", "3276x322"),
+        ("1037x1036", "1036x1036"),
+        ("1036x1050", "1022x1036"),
+        ("999999999x999999999", "1036x1036"),
+        ("999999999x1", "76664x14"),
+        ("14x999999999", "14x76664"),
+    ],
+)
+def test_an_absurd_size_is_refused_and_one_of_its_shape_offered(text: str, near: str) -> None:
     with pytest.raises(UsageError, match=f"size cannot be {text}") as caught:
         SIZE.parse(text)
     assert "1073296" in caught.value.why
+    assert caught.value.next == f"The nearest is {near}."
+    assert SIZE.parse(near) == near
 
 
 @pytest.mark.parametrize(
@@ -102,6 +116,22 @@ def test_a_token_of_another_parameter_is_none_of_a_size() -> None:
         {"stages": 1},
     ],
 )
-def test_a_wrong_table_is_told(changed: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
+def test_a_wrong_table_is_told_with_its_file(changed: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"features\.toml"):
         read_parameters({"size": {**TABLES["size"], **changed}}, FILE)
+
+
+@pytest.mark.parametrize("name", ["my-side", "class", "2d", ""])
+def test_a_name_that_can_be_no_flag_is_told_and_breaks_no_command(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="no parameter can be called"):
+        read_parameters({name: TABLES["opset"]}, FILE)
+    (tmp_path / "contracts").mkdir()
+    text = f'[parameters."{name}"]\nhelp = "a"\n[parameters.mine]\nhelp = "what it is"\n'
+    (tmp_path / "contracts" / "a.toml").write_text(text)
+    (tmp_path / "contracts" / "b.toml").write_text("[broken")
+    monkeypatch.setenv("MODELKILN_CATALOG", str(tmp_path))
+    flags = read_flags()
+    assert flags["mine"] == "what it is" and name not in flags
+    assert set(flags) == {"mine", "opset", "simplifier", "size"}

@@ -142,7 +142,7 @@ def test_the_stage_is_given_what_was_said(
         ({"out": "seen.jpg"}, "is no PNG"),
         ({"out": "room.png"}, "A folder has this name"),
         ({"out": "cat.jpg/seen.png"}, "A file stands where its folder should be"),
-        ({"image": "me.png", "out": "../here/me.png"}, "is the picture itself"),
+        ({"image": "me.png", "out": "../here/me.png"}, "which was given"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_starts(

@@ -104,7 +104,20 @@ def test_an_expression_becomes_a_number(dim: object, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "dim", ["{depth}", "{}", "{1 +}", "{width / 2}", "{width // 0}", "{abs(1)}", "{True}", "{'a'}"]
+    "dim",
+    [
+        "{depth}",
+        "{width",
+        "width}",
+        "a{width}",
+        "{}",
+        "{1 +}",
+        "{width / 2}",
+        "{width // 0}",
+        "{abs(1)}",
+        "{True}",
+        "{'a'}",
+    ],
 )
 def test_a_wrong_expression_is_told_with_the_names_that_there_are(dim: str) -> None:
     with pytest.raises(UsageError, match="has no value") as caught:

@@ -80,6 +80,30 @@ def test_a_wrong_size_in_a_target_is_told_as_that_of_a_flag() -> None:
     assert caught.value.next == "The nearest are 504x518 or 490x518."
 
 
+def test_of_several_contracts_each_takes_the_values_that_it_allows() -> None:
+    assert names("dinov2_vits14/*/*", size="518x518,448x448") == [
+        "dinov2_vits14/features/onnx-fp32",
+        "dinov2_vits14/features@448x448/onnx-fp32",
+        "dinov2_vits14/treedect-features/onnx-fp32",
+    ]
+    assert names("dinov2_vits14/*/*", size="224x224") == [
+        "dinov2_vits14/features@224x224/onnx-fp32"
+    ]
+    for texts in (["dinov2_vits14/*/*"], ["dinov2_vits14/features/*"]):
+        with pytest.raises(UsageError, match="size cannot be 500x500"):
+            names(*texts, size="448x448,500x500")
+    with pytest.raises(UsageError, match="size cannot be '224x224'") as caught:
+        names("dinov2_vits14/features/*", "dinov2_vits14/treedect-features/*", size="224x224")
+    assert "448x448" in caught.value.why
+
+
+def test_a_target_that_gives_a_parameter_twice_is_told() -> None:
+    with pytest.raises(UsageError, match="gives size two values") as caught:
+        names("dinov2_vits14/features@448x448.518x322/onnx-fp32")
+    assert caught.value.next == "Write two targets, or --size with commas."
+    assert names("dinov2_vits14/features@448x448.448x448/onnx-fp32")
+
+
 def test_a_flag_that_none_of_the_targets_knows_is_told() -> None:
     assert names("sam2.1_hiera_tiny/image/*", "dinov2_vits14/features/*", size="448x448")
     with pytest.raises(UsageError, match="None of these targets has a parameter 'size'") as caught:
