@@ -330,6 +330,14 @@ def bench_tracker(kiln: "Kiln", rounds: int = 5, json: bool = False) -> None:
     measure(kiln, rounds=rounds, as_json=json)
 
 
+@command("dinov2", help={"rounds": "measurements of each side; the median counts"})
+def bench_dinov2(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
+    """Latency of DINOv2's graph, beside a plain export of timm's and PyTorch, with a profile."""
+    from modelkiln.bench.commands import bench_dinov2 as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
 ns = Collection(
     quickstart,
     targets,
@@ -351,4 +359,6 @@ ns.add_collection(Collection("store", store_verify, store_gc))
 ns.add_collection(Collection("env", env_list, env_prune))
 ns.add_collection(Collection("image", image_build, image_list, image_prune, image_sbom))
 ns.add_collection(Collection("pins", pins_check, pins_lock))
-ns.add_collection(Collection("bench", bench_export, bench_null, bench_runner, bench_tracker))
+ns.add_collection(
+    Collection("bench", bench_export, bench_null, bench_runner, bench_tracker, bench_dinov2)
+)

@@ -15,57 +15,28 @@ and one line of JSON goes to standard output:
 """
 
 import argparse
-import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bench.attention_inputs import (
     MOST_POINTERS,
     NAMES,
     OUTPUT,
     TOKENS_PER_POINTER,
-    Floats,
-    Inputs,
     make_inputs,
 )
+from bench.side import Floats, Inputs, Side, measure, open_session, runtime_name
 
-# Neither runtime is imported above: a side must not pay for the other's memory.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """What is measured.
-
-    Attributes:
-        side: Cells along an axis of the feature map.
-        run: Inputs to the output, float32 [1, 256, side, side].
-    """
-
-    runtime: str
-    side: int
-    run: Callable[[Inputs], Floats]
-    load_seconds: float | None = None
+Sized = tuple[Side, int]
 
 
-def open_graph(path: Path, threads: int) -> Side:
-    """A graph, in a new session of ONNX Runtime.
+def open_graph(path: Path, threads: int) -> Sized:
+    """A graph, in a new session of ONNX Runtime, and the cells along an axis of its feature map.
 
     Raises:
         ValueError: Its inputs are not the contract's.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    began = time.perf_counter()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    seconds = time.perf_counter() - began
+    session, seconds = open_session(path, threads)
     if tuple(one.name for one in session.get_inputs()) != NAMES:
         raise ValueError(f"{path} is not a memory attention of the contract tracker")
 
@@ -73,16 +44,12 @@ def open_graph(path: Path, threads: int) -> Side:
         output: Floats = session.run([OUTPUT], inputs)[0]
         return output
 
-    return Side(
-        runtime=f"onnxruntime {onnxruntime.__version__}",
-        side=int(session.get_inputs()[0].shape[-1]),
-        run=run,
-        load_seconds=seconds,
-    )
+    side = Side(runtime=runtime_name(), run=run, load_seconds=seconds)
+    return side, int(session.get_inputs()[0].shape[-1])
 
 
-def open_upstream(config: str, overrides: list[str], weights: Path, threads: int) -> Side:
-    """Upstream's module in PyTorch."""
+def open_upstream(config: str, overrides: list[str], weights: Path, threads: int) -> Sized:
+    """Upstream's module in PyTorch, and the cells along an axis of its feature map."""
     import torch
 
     from exporters.sam2.model import load_model
@@ -96,11 +63,8 @@ def open_upstream(config: str, overrides: list[str], weights: Path, threads: int
             output: Floats = attend(sam, *tensors).numpy()
         return output
 
-    return Side(
-        runtime=f"torch {torch.__version__}",
-        side=int(sam.image_size) // int(sam.backbone_stride),
-        run=run,
-    )
+    side = Side(runtime=f"torch {torch.__version__}", run=run)
+    return side, int(sam.image_size) // int(sam.backbone_stride)
 
 
 def attend(
@@ -129,17 +93,6 @@ def attend(
     return attended.permute(1, 2, 0).reshape(1, -1, *feature.shape[2:])
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held, by the kernel's count.
-
-    Not `getrusage`: that starts with what the parent held when it forked.
-    """
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status does not say VmHWM")
-
-
 def main() -> None:
     """Reads the command line, runs, prints."""
     parser = argparse.ArgumentParser(description="One side of bench.tracker.")
@@ -157,22 +110,12 @@ def main() -> None:
         one.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if options.kind == "onnx":
-        side = open_graph(options.graph, options.threads)
+        side, cells = open_graph(options.graph, options.threads)
     else:
-        side = open_upstream(options.config, options.override, options.weights, options.threads)
-    inputs = make_inputs(options.frames, options.pointers, side.side)
-    output = side.run(inputs)
-    began = time.perf_counter()
-    side.run(inputs)
-    seconds = time.perf_counter() - began
-    told = {
-        "runtime": side.runtime,
-        "load_seconds": side.load_seconds,
-        "run_seconds": seconds,
-        "peak_bytes": peak_bytes(),
-    }
-    np.save(options.out, output)
-    print(json.dumps(told))
+        side, cells = open_upstream(
+            options.config, options.override, options.weights, options.threads
+        )
+    measure(side, make_inputs(options.frames, options.pointers, cells), options.out)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ four tokens each.
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Inputs = dict[str, Floats]
+from bench.side import Inputs
 
 NAMES: Final = (
     "current_vision_feat",

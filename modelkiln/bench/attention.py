@@ -8,56 +8,12 @@ from statistics import median
 
 from modelkiln.bench.chart import Bar, Chart, write_page
 from modelkiln.bench.comparison import text_of
+from modelkiln.bench.measured import Promise, Side, median_ratio
 from modelkiln.bench.process import Usage
 
 FRAMES, POINTERS = 7, 16
 SPEED, MEMORY, FILE_BYTES = 3.0, 0.4, 29e6
 EXPORT_SECONDS, EXPORT_BYTES = 60.0, 5e9
-APART = 1e-5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """What was measured of one side's memory attention; lists hold one value per round.
-
-    Attributes:
-        load_seconds: Of a session; nothing for PyTorch.
-        file_bytes: Of the graph; None for PyTorch.
-    """
-
-    name: str
-    runtime: str
-    run_seconds: Sequence[float]
-    peak_bytes: Sequence[int]
-    load_seconds: Sequence[float] = ()
-    file_bytes: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Promise:
-    """A quantity of ours, and the bound that it has to keep.
-
-    Attributes:
-        unit: ``s``, ``bytes`` or ``x``.
-        at_least: Whether the bound is the least that it may be.
-    """
-
-    name: str
-    value: float
-    bound: float
-    unit: str
-    at_least: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether it keeps the bound."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-    @property
-    def text(self) -> str:
-        """Bound and verdict, in words."""
-        amount = f"{self.bound:g}x" if self.unit == "x" else text_of(self.bound, self.unit)
-        return f"{'>=' if self.at_least else '<='} {amount} {'ok' if self.ok else 'MISSED'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +42,11 @@ class Report:
 
     def times_faster(self, other: Side) -> float:
         """Median over the rounds of other / ours: what slows both of a round down cancels."""
-        return _median_ratio(other.run_seconds, self.ours.run_seconds)
+        return median_ratio(other.run_seconds, self.ours.run_seconds)
 
     def share_of_memory(self, other: Side) -> float:
         """Median over the rounds of ours / other."""
-        return _median_ratio(self.ours.peak_bytes, other.peak_bytes)
+        return median_ratio(self.ours.peak_bytes, other.peak_bytes)
 
     def promises(self) -> dict[str, Promise]:
         """All that is promised."""
@@ -245,7 +201,3 @@ def write(report: Report, folder: Path) -> tuple[Path, Path]:
         ],
     )
     return data, page
-
-
-def _median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    return median(one / other for one, other in zip(above, below, strict=True))

@@ -1,4 +1,4 @@
-"""`invoke bench.export`, `bench.null`, `bench.runner` and `bench.tracker`."""
+"""`invoke bench.dinov2`, `bench.export`, `bench.null`, `bench.runner` and `bench.tracker`."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -7,12 +7,43 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from modelkiln import console
+from modelkiln.errors import UsageError
 from modelkiln.kiln import Kiln, Options
 from modelkiln.provision import get_python
 
 MODEL = "sam2.1_hiera_tiny"
 TARGET = f"{MODEL}/image/onnx-fp32"
 TRACKER = f"{MODEL}/tracker/onnx-fp32"
+FEATURES = "dinov2_vits14/features/onnx-fp32"
+
+
+def bench_dinov2(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
+    """Latency and memory of DINOv2's features beside what torch.onnx.export gives and PyTorch, and
+    the operators that the time goes to; the figures land in artifacts/bench/.
+
+    Raises:
+        KilnError: A side failed, the sides do not agree, or `rounds` is less than 1.
+    """
+    from modelkiln.bench import dinov2, features
+    from modelkiln.bench.sides import get_checkpoint, our_side, our_weights
+
+    python = get_python(kiln, "export")
+    with _workspace(kiln) as workspace:
+        checkpoint = get_checkpoint(kiln, FEATURES, workspace / "checkpoint.pt", python=python)
+        bench = dinov2.Bench(
+            python=python,
+            settings=kiln.catalog.models[FEATURES.partition("/")[0]].settings,
+            threads=kiln.catalog.threads,
+            workspace=workspace,
+            rounds=rounds,
+            on_progress=console.note,
+        )
+        report = bench.run(
+            FEATURES,
+            our_side(FEATURES, checkpoint),
+            lambda folder: our_weights(folder, FEATURES, checkpoint),
+        )
+    _hand_out(kiln, report, features.write, features.table, as_json=as_json)
 
 
 def bench_export(kiln: Kiln, *, rounds: int = 3, as_json: bool = False) -> None:
@@ -28,7 +59,7 @@ def bench_export(kiln: Kiln, *, rounds: int = 3, as_json: bool = False) -> None:
 
     python, tools = get_tools(kiln)
     with _workspace(kiln) as workspace:
-        checkpoint = get_checkpoint(kiln, MODEL, workspace / "checkpoint.pt", python=python)
+        checkpoint = get_checkpoint(kiln, TARGET, workspace / "checkpoint.pt", python=python)
         report = compare_exporters(
             our_side(TARGET, checkpoint),
             their_side(MODEL, checkpoint, python=python, tools=tools),
@@ -162,7 +193,7 @@ def bench_tracker(kiln: Kiln, *, rounds: int = 5, as_json: bool = False) -> None
     python = get_python(kiln, "export")
     settings = kiln.catalog.models[MODEL].settings
     with _workspace(kiln) as workspace:
-        checkpoint = get_checkpoint(kiln, MODEL, workspace / "checkpoint.pt", python=python)
+        checkpoint = get_checkpoint(kiln, TRACKER, workspace / "checkpoint.pt", python=python)
         bench = tracker.Bench(
             python=python,
             config=settings["config"],
@@ -206,6 +237,12 @@ def _hand_out(
 
 @contextmanager
 def _workspace(kiln: Kiln) -> Iterator[Path]:
+    if kiln.options.parameters:
+        raise UsageError(
+            f"A bench takes no {', '.join(f'--{name}' for name in kiln.options.parameters)}.",
+            "Its figures are those of the default target.",
+            "Leave it out.",
+        )
     # On the disk of the artifacts: /tmp may be memory, and a bench measures memory.
     folder = kiln.store.scratch("bench")
     try:

@@ -1,4 +1,4 @@
-"""The sides of bench.export and bench.tracker, and the weights that they start from."""
+"""The sides of bench.dinov2, bench.export and bench.tracker, and the weights they start from."""
 
 import sys
 from collections.abc import Mapping
@@ -57,10 +57,14 @@ def _our_files(folder: Path, target: str, checkpoint: Path) -> tuple[Mapping[str
     plan = kiln.plan(kiln.targets(target), UNTIL)
     records = find_resolved(kiln.resolve(plan))
     (ingest,) = (one.id for one in plan.steps.values() if one.stage == "ingest")
-    made = records[plan.targets[0].graphs].outputs
+    # Under their names: a graph finds its weights beside it by the name of their file.
+    named = folder / "graphs"
+    named.mkdir(exist_ok=True)
+    for name, blob in records[plan.targets[0].graphs].outputs.items():
+        if not (named / name).is_symlink():
+            (named / name).symlink_to(kiln.store.blob_path(blob.sha256).resolve())
     graphs = {
-        graph["name"]: kiln.store.blob_path(made[graph["file"]].sha256)
-        for graph in plan.targets[0].target.contract.graphs
+        graph["name"]: named / graph["file"] for graph in plan.targets[0].target.contract.graphs
     }
     weights = records[ingest].outputs["weights.safetensors"]
     return graphs, kiln.store.blob_path(weights.sha256)
@@ -94,8 +98,9 @@ def get_tools(kiln: Kiln) -> tuple[Path, Path]:
     return python, tools
 
 
-def get_checkpoint(kiln: Kiln, model: str, out: Path, *, python: Path) -> Path:
-    """A checkpoint on disk: the official one where it has been fetched, else random weights.
+def get_checkpoint(kiln: Kiln, target: str, out: Path, *, python: Path) -> Path:
+    """A checkpoint on disk of a target's model: the official one where it has been fetched, else
+    random weights.
 
     What both sides cost does not depend on the values. `--weights` decides where it is given.
 
@@ -106,22 +111,23 @@ def get_checkpoint(kiln: Kiln, model: str, out: Path, *, python: Path) -> Path:
         KilnError: The weights asked for are not there, or cannot be read.
     """
     if kiln.options.weights == "official":
+        model = target.partition("/")[0]
         cached = find_cached(kiln.catalog.models[model].checkpoint, kiln.cache)
         if cached is not None:
             return cached
         console.note("no official checkpoint in the cache: both sides start from random weights")
         kiln = Kiln(replace(kiln.options, weights="random"), artifacts=kiln.artifacts)
-    weights = ingest_weights(kiln, model)
+    weights = ingest_weights(kiln, target)
     return samexporter.write_checkpoint(weights, out, python=python, log=out.with_suffix(".log"))
 
 
-def ingest_weights(kiln: Kiln, model: str) -> Path:
-    """A model's weights as the ingest stage writes them, built if they are not in the store.
+def ingest_weights(kiln: Kiln, target: str) -> Path:
+    """The weights of a target as the ingest stage writes them, built if they are not in the store.
 
     Raises:
         KilnError: The stage failed.
     """
-    targets = kiln.targets(f"{model}/image/onnx-fp32")
+    targets = kiln.targets(target)
     step = next(one.id for one in kiln.plan(targets).steps.values() if one.stage == "ingest")
     record = find_resolved(kiln.resolve(kiln.plan(targets))).get(step)
     if record is None:

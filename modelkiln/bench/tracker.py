@@ -4,17 +4,15 @@ All sides start from the same weights. First the four graphs of the contract are
 does it; then each round starts every side once, in a process of its own, in an order that turns.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from modelkiln.bench.attention import APART, FRAMES, POINTERS, Report, Side
-from modelkiln.bench.export import Contender, OnProgress
-from modelkiln.bench.process import Command, Usage, describe_machine, run_measured
-from modelkiln.errors import StageFailure, UsageError, VerificationFailure
-from modelkiln.paths import REPOSITORY
+from modelkiln.bench import export
+from modelkiln.bench.attention import FRAMES, POINTERS, Report
+from modelkiln.bench.process import Usage, describe_machine, run_measured
+from modelkiln.bench.scripts import Contender, Scripts
+from modelkiln.errors import StageFailure, UsageError
 from modelkiln.scratch import remove_tree
 
 GRAPH = "memory_attention"
@@ -39,9 +37,9 @@ class Bench:
     threads: int
     workspace: Path
     rounds: int
-    on_progress: OnProgress
+    on_progress: export.OnProgress
 
-    def run(self, model: str, ours: Contender, weights: Callable[[Path], Path]) -> Report:
+    def run(self, model: str, ours: export.Contender, weights: Callable[[Path], Path]) -> Report:
         """Measures all sides.
 
         Args:
@@ -64,17 +62,22 @@ class Bench:
                 "Run its command by itself and look at what it says.",
             )
         self.on_progress(f"the graph of {PUBLIC}")
+        scripts = Scripts(
+            python=self.python, workspace=self.workspace, on_progress=self.on_progress
+        )
         overrides = [f"--override={one}" for one in self.overrides]
         upstream = [self.config, str(weights(folder))]
         public = self.workspace / "public.onnx"
-        facts = self._tell("public_attention", *upstream, str(public), *overrides)
+        facts = scripts.tell("public_attention", *upstream, str(public), *overrides)
         contenders = [
-            _Contender(name=ours.name, arguments=["onnx", str(graph)], graph=graph),
-            _Contender(name=PUBLIC, arguments=["onnx", str(public)], graph=public),
-            _Contender(name=EAGER, arguments=["eager", *upstream, *overrides]),
+            Contender(name=ours.name, arguments=["onnx", str(graph)], files=[graph]),
+            Contender(name=PUBLIC, arguments=["onnx", str(public)], files=[public]),
+            Contender(name=EAGER, arguments=["eager", *upstream, *overrides]),
         ]
-        self._measure(contenders)
-        differences = self._compare(contenders)
+        flags = (f"--frames={FRAMES}", f"--pointers={POINTERS}", f"--threads={self.threads}")
+        scripts.measure(contenders, "attention", *flags, rounds=self.rounds)
+        *graphs, eager = contenders
+        differences = scripts.compare(eager, graphs)
         sides = [one.side() for one in contenders]
         return Report(
             model=model,
@@ -89,7 +92,7 @@ class Bench:
             machine=describe_machine(),
         )
 
-    def _export(self, ours: Contender) -> tuple[list[Usage], Path]:
+    def _export(self, ours: export.Contender) -> tuple[list[Usage], Path]:
         """What each export took, and the folder of the last."""
         usage: list[Usage] = []
         folder = self.workspace
@@ -102,69 +105,3 @@ class Bench:
             usage.append(run_measured(ours.prepare(folder), self.workspace / "export.log"))
             self.on_progress(f"    {usage[-1].wall_seconds:.1f} s")
         return usage, folder
-
-    def _measure(self, contenders: Sequence["_Contender"]) -> None:
-        order = list(contenders)
-        for number in range(self.rounds):
-            for one in order:
-                self.on_progress(f"round {number + 1}/{self.rounds}: {one.name}")
-                told = self._tell(
-                    "attention",
-                    *one.arguments,
-                    str(self._output(one)),
-                    f"--frames={FRAMES}",
-                    f"--pointers={POINTERS}",
-                    f"--threads={self.threads}",
-                )
-                one.told.append(told)
-                self.on_progress(f"    {told['run_seconds']:.2f} s")
-            order = order[1:] + order[:1]
-
-    def _compare(self, contenders: Sequence["_Contender"]) -> dict[str, float]:
-        """How far the graphs are from PyTorch."""
-        *graphs, eager = contenders
-        told = self._tell("agreement", *(str(self._output(one)) for one in (eager, *graphs)))
-        found = dict(zip((one.name for one in graphs), told["differences"], strict=True))
-        far = [name for name, apart in found.items() if not apart <= APART]
-        if far:
-            raise VerificationFailure(
-                f"The sides of the bench do not compute the same: {', '.join(far)}.",
-                f"From PyTorch's output, relative to its largest value: {found}.",
-                "invoke verify checks the graphs; bench/public_attention.py is the other side.",
-            )
-        return found
-
-    def _output(self, one: "_Contender") -> Path:
-        return self.workspace / f"{one.name.replace(' ', '-')}.npy"
-
-    def _tell(self, script: str, *arguments: str) -> Any:
-        """Runs a script of bench/; what its last line says."""
-        log = self.workspace / f"{script}.log"
-        command = Command(
-            argv=(str(self.python), "-m", f"bench.{script}", *arguments),
-            cwd=REPOSITORY,
-            environment={"PYTHONDONTWRITEBYTECODE": "1"},
-        )
-        run_measured(command, log, memory=False)
-        return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Contender:
-    """What bench/attention.py is told to run, and what it told of each round."""
-
-    name: str
-    arguments: list[str]
-    graph: Path | None = None
-    told: list[Any] = field(default_factory=list)
-
-    def side(self) -> Side:
-        loads = [one["load_seconds"] for one in self.told]
-        return Side(
-            name=self.name,
-            runtime=self.told[0]["runtime"],
-            run_seconds=[one["run_seconds"] for one in self.told],
-            peak_bytes=[one["peak_bytes"] for one in self.told],
-            load_seconds=[one for one in loads if one is not None],
-            file_bytes=self.graph.stat().st_size if self.graph else None,
-        )

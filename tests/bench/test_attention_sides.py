@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from bench.attention import attend, peak_bytes
-from bench.attention_inputs import NAMES, OUTPUT, Floats, Inputs, make_inputs
+from bench.attention import attend
+from bench.attention_inputs import NAMES, OUTPUT, make_inputs
 from bench.public_attention import (
     PublicMemoryAttention,
     check_facts,
@@ -23,6 +23,7 @@ from bench.public_attention import (
     rotation_matrices,
     write_graph,
 )
+from bench.side import Floats, Inputs, peak_bytes
 from exporters.random_weights import draw_weights
 from exporters.sam2.model import build_model, load_model
 from exporters.sam2.tracker.memory_attention import TrackerMemoryAttention

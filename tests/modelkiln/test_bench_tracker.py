@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from modelkiln.bench import attention
-from modelkiln.bench.attention import Report, Side
+from modelkiln.bench.attention import Report
 from modelkiln.bench.export import Contender
+from modelkiln.bench.measured import Side
 from modelkiln.bench.process import Command, Usage
 from modelkiln.bench.tracker import EAGER, PUBLIC, Bench
 from modelkiln.errors import StageFailure, UsageError, VerificationFailure

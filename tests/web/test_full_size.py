@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelkiln.bench import samexporter
-from modelkiln.bench.commands import MODEL
+from modelkiln.bench.commands import MODEL, TARGET
 from modelkiln.bench.sides import get_tools, ingest_weights
 from modelkiln.build import build
 from modelkiln.kiln import Kiln, Options
@@ -57,7 +57,7 @@ def test_the_encoder_of_samexporter_still_fails(
 ) -> None:
     python, folder = tools
     theirs = samexporter.cached_export(
-        ingest_weights(kiln, MODEL),
+        ingest_weights(kiln, TARGET),
         python=python,
         tools=folder,
         model=MODEL,
