@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from exporters.external_data import files_of
 from exporters.verify import Reference
 from tests.exporters.stages import ROOT, Done, read_contract, run_stage
 
@@ -15,15 +16,21 @@ SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     name: {"model": name, **CATALOG["settings"], **entry}
     for name, entry in CATALOG["models"].items()
 }
-# Position tables of 5 x 5 patches, 3 blocks of 3 heads.
+# Position tables of 5 x 5 patches, 3 blocks. The giant keeps its many heads, and its weights beside
+# the graph.
+_WIDTH_AND_HEADS: Final = {
+    "dinov2_vits14": (48, 3),
+    "dinov2_vits14_reg4": (48, 3),
+    "dinov2_vitg14_reg4": (96, 16),
+}
 SHRUNKEN: Final[Mapping[str, Mapping[str, Any]]] = {
     name: {
         **SETTINGS[name],
-        "embed_dim": 48,
+        "embed_dim": width,
         "native": 70,
-        "overrides": {"embed_dim": 48, "depth": 3, "num_heads": 3},
+        "overrides": {"embed_dim": width, "depth": 3, "num_heads": heads},
     }
-    for name in ("dinov2_vits14", "dinov2_vits14_reg4", "dinov2_vitg14_reg4")
+    for name, (width, heads) in _WIDTH_AND_HEADS.items()
 }
 NATIVE: Final = "70x70"
 OTHER: Final = "56x98"
@@ -31,7 +38,7 @@ OPSET: Final = 18
 
 
 def fill_contract(model: str, size: str = NATIVE, contract: str = "features") -> dict[str, Any]:
-    """A contract of the catalog for a shrunken model and a size, in one file."""
+    """A contract of the catalog for a shrunken model and a size."""
     settings = SHRUNKEN[model]
     stem = "features-reg4" if contract == "features" and settings["registers"] else contract
     document = read_contract(stem)
@@ -39,7 +46,8 @@ def fill_contract(model: str, size: str = NATIVE, contract: str = "features") ->
     numbers = {name: value for name, value in settings.items() if isinstance(value, int)}
     numbers |= {"height": height, "width": width}
     for graph in document["graphs"]:
-        del graph["data"]
+        if "vitg" not in model:
+            del graph["data"]
         for value in [*graph["inputs"], *graph["outputs"]]:
             value["dims"] = [_compute(dim, numbers) for dim in value["dims"]]
     return document
@@ -119,7 +127,7 @@ class Dinov2s:
         simplifier: str = "onnxsim",
         threads: int = 2,
     ) -> dict[str, Path]:
-        """The converted graph by its file's name."""
+        """The converted graph's files by name."""
         traced = self.traced(model, size, contract, opset, threads)
         params = self.export_params(model, size, contract, opset)
         return self._convert(traced, params, simplifier, threads)
@@ -141,7 +149,7 @@ class Dinov2s:
         simplifier: str = "onnxsim",
         threads: int = 2,
     ) -> dict[str, Path]:
-        files = [graph["file"] for graph in params["graphs"]]
+        files = [name for graph in params["graphs"] for name in files_of(graph)]
         done = run_stage(
             self._scratch("convert"),
             "convert",
