@@ -5,9 +5,7 @@ continuous integration runs.
 """
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from modelkiln.environments import find
 from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY, artifacts_root
+from tests.full_size.test_tiny import invoke
 
 pytestmark = pytest.mark.full_size
 
@@ -23,17 +22,6 @@ PHOTOGRAPH = REPOSITORY / "catalog" / "pictures" / "coffee.jpg"
 WARNING = "random weights: this feature map means nothing"
 # At 518 there is nothing to interpolate; elsewhere each kind has its own rule.
 SIZES = ("518x518", "448x448", "518x322", "224x224")
-
-
-def invoke(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "invoke", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "DOCKER_HOST": "unix:///nowhere/engine.sock"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def name(model: str, size: str) -> str:
