@@ -6,7 +6,7 @@ digits of a file's SHA-256; official weights are not named.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -289,12 +289,14 @@ class _Flags:
         self._refused: dict[tuple[str, str], UsageError] = {}
         self._taken: set[tuple[str, str]] = set()
 
-    def values(self, contract: Contract, but: Iterable[str]) -> dict[str, list[Value]]:
+    def values(self, contract: Contract, but: Container[str]) -> dict[str, list[Value]]:
         """The values for a contract's parameters; `but` are those that a target itself gives."""
         values: dict[str, list[Value]] = {}
-        for name in self._texts.keys() & contract.parameters.keys() - set(but):
+        for name, texts in self._texts.items():
+            if name not in contract.parameters or name in but:
+                continue
             values[name] = []
-            for text in self._texts[name]:
+            for text in texts:
                 try:
                     values[name].append(contract.parameters[name].parse(text))
                     self._taken.add((name, text))

@@ -66,6 +66,12 @@ def test_a_flag_with_several_values_makes_several_targets() -> None:
         f"dinov2_vits14/features{size}/onnx-fp32" for size in ("@448x448", "", "@518x322")
     ]
     assert len(names("dinov2_vits14/features/onnx-fp32", opset="17,18", **sizes)) == 2 * 3
+    # In the order of the flags, whatever the hash seed.
+    assert names("dinov2_vits14/features/onnx-fp32", size="448x448,224x224", opset="17,18") == [
+        f"dinov2_vits14/features@{size}{opset}/onnx-fp32"
+        for size in ("448x448", "224x224")
+        for opset in (".opset17", "")
+    ]
 
 
 def test_a_target_s_own_variant_goes_before_a_flag_with_several_values() -> None:
