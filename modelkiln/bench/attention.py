@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-from modelkiln.bench.chart import Bar, Chart, write_page
+from modelkiln.bench.chart import Chart, write_page
 from modelkiln.bench.comparison import text_of
-from modelkiln.bench.measured import Promise, Side, median_ratio
+from modelkiln.bench.measured import Promise, Side, compare_bars, median_ratio
 from modelkiln.bench.process import Usage
 
 FRAMES, POINTERS = 7, 16
@@ -139,15 +140,7 @@ def write(report: Report, folder: Path) -> tuple[Path, Path]:
     files = {one.name: one.file_bytes for one in sides if one.file_bytes is not None}
     loads = {one.name: median(one.load_seconds) for one in sides if one.load_seconds}
     ours, public = report.ours.name, report.public.name
-
-    def chart(
-        title: str, values: Mapping[str, float], unit: str, mark: float | None = None
-    ) -> Chart:
-        bars = [
-            Bar(label=name, value=value, text=text_of(value, unit), ours=name == ours)
-            for name, value in values.items()
-        ]
-        return Chart(title=title, bars=bars, mark=mark)
+    chart = partial(compare_bars, ours=ours)
 
     def alone(name: str) -> Chart:
         one = promises[name]

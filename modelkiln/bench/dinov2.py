@@ -14,9 +14,8 @@ from typing import Any
 
 from modelkiln.bench import export
 from modelkiln.bench.features import Operator, Profile, Report
-from modelkiln.bench.process import describe_machine, run_measured
-from modelkiln.bench.scripts import Contender, Scripts
-from modelkiln.errors import StageFailure, UsageError
+from modelkiln.bench.process import describe_machine, require_rounds, run_measured
+from modelkiln.bench.scripts import Contender, Scripts, find_graph
 
 GRAPH = "features"
 OPSETS = (18, 20)
@@ -56,8 +55,7 @@ class Bench:
             StageFailure: A command failed, or left no graph.
             VerificationFailure: The sides compute different things.
         """
-        if self.rounds < 1:
-            raise UsageError("A bench needs at least one round.", "", "Give --rounds 1 or more.")
+        require_rounds(self.rounds)
         scripts = Scripts(
             python=self.python, workspace=self.workspace, on_progress=self.on_progress
         )
@@ -96,13 +94,7 @@ class Bench:
         folder = self.workspace / "export"
         folder.mkdir()
         run_measured(ours.prepare(folder), self.workspace / "export.log", memory=False)
-        graph = ours.graphs(folder).get(GRAPH)
-        if graph is None or not graph.is_file():
-            raise StageFailure(
-                f"{ours.name} left no {GRAPH}.",
-                f"The folder is {folder}.",
-                "Run its command by itself and look at what it says.",
-            )
+        graph = find_graph(ours, folder, GRAPH)
         return _contender(ours.name, graph), folder
 
     def _export_plainly(self, scripts: Scripts, upstream: list[str], opset: int) -> Contender:

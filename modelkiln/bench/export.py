@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelkiln.bench.comparison import GRAPHS, Report, Side
-from modelkiln.bench.process import Command, Usage, describe_machine, run_measured
-from modelkiln.errors import StageFailure, UsageError
+from modelkiln.bench.process import Command, Usage, describe_machine, require_rounds, run_measured
+from modelkiln.errors import StageFailure
 from modelkiln.paths import REPOSITORY
 from modelkiln.scratch import remove_tree
 
@@ -62,8 +62,7 @@ def compare_exporters(
         UsageError: `rounds` or `latency_rounds` is less than 1.
         StageFailure: A command failed, or left no graphs.
     """
-    if min(rounds, latency_rounds) < 1:
-        raise UsageError("A bench needs at least one round.", "", "Give --rounds 1 or more.")
+    require_rounds(min(rounds, latency_rounds))
     sides = (ours, theirs)
     usage: list[list[Usage]] = [[], []]
     kept: list[Mapping[str, Path]] = [{}, {}]

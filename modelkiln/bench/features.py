@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from modelkiln.bench.chart import Bar, Chart, write_page
 from modelkiln.bench.comparison import text_of
-from modelkiln.bench.measured import Promise, Side, median_ratio
+from modelkiln.bench.measured import Promise, Side, compare_bars, median_ratio
 
 LATENCY, STRETCH = 1.05, 0.9
 _SMALLEST_SHARE = 0.01
@@ -174,15 +175,7 @@ def write(report: Report, folder: Path) -> tuple[Path, Path]:
     data = folder / "dinov2.json"
     data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")
     ours, plain = report.ours.name, report.plain.name
-
-    def chart(
-        title: str, values: Mapping[str, float], unit: str, mark: float | None = None
-    ) -> Chart:
-        bars = [
-            Bar(label=name, value=value, text=text_of(value, unit), ours=name == ours)
-            for name, value in values.items()
-        ]
-        return Chart(title=title, bars=bars, mark=mark)
+    chart = partial(compare_bars, ours=ours)
 
     promise = report.promise
     latency = {one.name: median(one.run_seconds) for one in report.sides}

@@ -1,9 +1,10 @@
 """What sides of a bench have in common: their figures, ratios of them, and what was promised."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from modelkiln.bench.chart import Bar, Chart
 from modelkiln.bench.comparison import text_of
 
 APART = 1e-5
@@ -56,3 +57,14 @@ class Promise:
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """Median over the rounds of above / below: what slows both of a round down cancels."""
     return median(one / other for one, other in zip(above, below, strict=True))
+
+
+def compare_bars(
+    title: str, values: Mapping[str, float], unit: str, mark: float | None = None, *, ours: str
+) -> Chart:
+    """A chart with a bar for each side, by name; `ours` is the one to bring out."""
+    bars = [
+        Bar(label=name, value=value, text=text_of(value, unit), ours=name == ours)
+        for name, value in values.items()
+    ]
+    return Chart(title=title, bars=bars, mark=mark)

@@ -7,8 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from modelkiln.bench.chart import Bar, Chart, write_page
-from modelkiln.bench.process import Command, describe_machine, run_measured
-from modelkiln.errors import UsageError
+from modelkiln.bench.process import Command, describe_machine, require_rounds, run_measured
 
 BOUND_SECONDS = 0.3
 
@@ -114,8 +113,7 @@ def compare_starts(
         UsageError: `rounds` is less than 1.
         StageFailure: A command failed.
     """
-    if rounds < 1:
-        raise UsageError("A bench needs at least one round.", "", "Give --rounds 1 or more.")
+    require_rounds(rounds)
     seconds: list[list[float]] = [[] for _ in runners]
     for number in range(rounds + 1):
         on_progress(f"round {number}/{rounds}" if number else "warming up")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelkiln.errors import EnvironmentFailure, StageFailure
+from modelkiln.errors import EnvironmentFailure, StageFailure, UsageError
 
 _SHORTEST_PAUSE = 0.02
 _SHARE_OF_SAMPLING = 0.05
@@ -194,3 +194,9 @@ class _Sampler:
             self.samples += 1
             cost = time.perf_counter() - before
             pause = max(_SHORTEST_PAUSE, cost / _SHARE_OF_SAMPLING)
+
+
+def require_rounds(rounds: int) -> None:
+    """UsageError where there is nothing to measure."""
+    if rounds < 1:
+        raise UsageError("A bench needs at least one round.", "", "Give --rounds 1 or more.")

@@ -14,8 +14,8 @@ from statistics import median
 
 from modelkiln.bench import null
 from modelkiln.bench.chart import Bar, Chart, write_page
-from modelkiln.bench.process import describe_machine
-from modelkiln.errors import NotReproducible, UsageError
+from modelkiln.bench.process import describe_machine, require_rounds
+from modelkiln.errors import NotReproducible
 from modelkiln.hashing import sha256_file
 from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY
@@ -154,8 +154,7 @@ def compare_runners(
         NotReproducible: The runners' outputs differ.
         KilnError: A job failed.
     """
-    if rounds < 1:
-        raise UsageError("A bench needs at least one round.", "", "Give --rounds 1 or more.")
+    require_rounds(rounds)
 
     def measure(runner: Runner, job: Job, read: bool) -> tuple[float, Mapping[str, str]]:
         folder = scratch()

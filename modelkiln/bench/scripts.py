@@ -6,11 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelkiln.bench.export import OnProgress
+from modelkiln.bench import export
 from modelkiln.bench.measured import APART, Side
 from modelkiln.bench.process import Command, run_measured
-from modelkiln.errors import VerificationFailure
+from modelkiln.errors import StageFailure, VerificationFailure
 from modelkiln.paths import REPOSITORY
+
+
+def find_graph(side: export.Contender, folder: Path, name: str) -> Path:
+    """A graph that a side has left in a folder; StageFailure where it has not."""
+    graph = side.graphs(folder).get(name)
+    if graph is None or not graph.is_file():
+        raise StageFailure(
+            f"{side.name} left no {name}.",
+            f"The folder is {folder}.",
+            "Run its command by itself and look at what it says.",
+        )
+    return graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +63,7 @@ class Scripts:
 
     python: Path
     workspace: Path
-    on_progress: OnProgress
+    on_progress: export.OnProgress
 
     def tell(self, script: str, *arguments: str) -> Any:
         """Runs a script; what its last line says.

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from modelkiln.bench import export
 from modelkiln.bench.attention import FRAMES, POINTERS, Report
-from modelkiln.bench.process import Usage, describe_machine, run_measured
-from modelkiln.bench.scripts import Contender, Scripts
-from modelkiln.errors import StageFailure, UsageError
+from modelkiln.bench.process import Usage, describe_machine, require_rounds, run_measured
+from modelkiln.bench.scripts import Contender, Scripts, find_graph
 from modelkiln.scratch import remove_tree
 
 GRAPH = "memory_attention"
@@ -51,16 +50,9 @@ class Bench:
             StageFailure: A command failed, or left no graph.
             VerificationFailure: The sides compute different things.
         """
-        if self.rounds < 1:
-            raise UsageError("A bench needs at least one round.", "", "Give --rounds 1 or more.")
+        require_rounds(self.rounds)
         usage, folder = self._export(ours)
-        graph = ours.graphs(folder).get(GRAPH)
-        if graph is None or not graph.is_file():
-            raise StageFailure(
-                f"{ours.name} left no {GRAPH}.",
-                f"The folder is {folder}.",
-                "Run its command by itself and look at what it says.",
-            )
+        graph = find_graph(ours, folder, GRAPH)
         self.on_progress(f"the graph of {PUBLIC}")
         scripts = Scripts(
             python=self.python, workspace=self.workspace, on_progress=self.on_progress
