@@ -5,12 +5,14 @@ Protobuf ends at 2 GB; a contract gives a graph that needs more a `data` file. E
 well), with zeros in the gaps and nothing behind the last. A graph without one holds all it needs.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from exporters.graphs import all_graphs, is_external, read_graph, size_of, write_graph
@@ -111,6 +113,46 @@ def collect(traced: Path, golden: Mapping[str, Any], out: Path) -> None:
     else:
         traced.replace(out / golden["file"])
     shutil.rmtree(traced.parent)
+
+
+def read_values(tensor: TensorProto, source: Path) -> NDArray[Any]:
+    """The values of a tensor that may lie in a file of the folder `source`."""
+    whole = TensorProto()
+    whole.CopyFrom(tensor)
+    if is_external(whole):
+        _take_in(whole, source)
+    return onnx.numpy_helper.to_array(whole)
+
+
+def take_in_all(model: ModelProto, source: Path) -> None:
+    """Reads into a model what lies in files of the folder `source`."""
+    for tensor in _tensors(model):
+        if is_external(tensor):
+            _take_in(tensor, source)
+
+
+def data_beside(path: Path) -> list[Path]:
+    """The data files of a graph, which lie beside it."""
+    model = read_graph(path)
+    places = {_entries(one)["location"] for one in _tensors(model) if is_external(one)}
+    return [path.parent / place for place in sorted(places)]
+
+
+def bring_beside(files: Iterable[Path], folder: Path) -> None:
+    """Puts data files into a folder under their own names, as files and not as links.
+
+    Newer releases of onnxruntime refuse a data file whose real path lies outside of the folder of
+    its graph, as that of a link into a store does.
+
+    Args:
+        files: The files, or links to them.
+        folder: Where they are wanted, on the same disk if they are not to be copied.
+    """
+    for file in files:
+        try:
+            os.link(file.resolve(), folder / file.name)
+        except OSError:
+            shutil.copyfile(file, folder / file.name)
 
 
 def find_data_faults(model: ModelProto, golden: Mapping[str, Any], data: Path | None) -> list[str]:

@@ -178,6 +178,14 @@ def lift_constants(model: ModelProto) -> None:
                 node.input[index] = names.get(name, name)
 
 
+def name_nodes(model: ModelProto) -> None:
+    """Gives nodes that have no name, or share one, that of their first output, which is unique."""
+    counts = Counter(node.name for node in model.graph.node)
+    for node in model.graph.node:
+        if not node.name or counts[node.name] > 1:
+            node.name = node.output[0]
+
+
 def drop_unused(model: ModelProto) -> None:
     """Removes nodes and initializers that no output depends on."""
     graph = model.graph

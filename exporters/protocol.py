@@ -18,6 +18,7 @@ from typing import Any, Final
 PROTOCOL: Final = 1
 
 BAD_INPUT: Final = 2
+ENVIRONMENT_MISSING: Final = 4
 STAGE_FAILED: Final = 5
 NOT_VERIFIED: Final = 6
 OUT_OF_MEMORY: Final = 9

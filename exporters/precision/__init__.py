@@ -1,0 +1,1 @@
+"""Graphs in lower precision: what is quantized, with which scales, and how it is written."""

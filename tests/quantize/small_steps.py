@@ -1,0 +1,114 @@
+"""Calls the stages `calibrate` and `quantize` on a small network."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from exporters import calibrate, quantize
+from exporters.protocol import Result, Step
+from tests.quantize.small_nets import GOLDEN
+
+PREPROCESSING = {"resize": "bilinear with antialiasing, squashed to a square"}
+
+
+def run_calibrate(
+    folder: Path, encoder: Path, pictures: Sequence[Path], **params: Any
+) -> dict[str, Any]:
+    """Runs `calibrate`; returns its document."""
+    names = {f"calibration/{index:05}-{path.name}": path for index, path in enumerate(pictures)}
+    step = make_step(
+        folder,
+        "calibrate",
+        {
+            "graphs": [GOLDEN],
+            "quantized": ["encoder"],
+            "op_types": ["MatMul"],
+            "calib_method": "max",
+            "calib_size": len(pictures),
+            "use_random_calib": False,
+            "calibration_eps": ["cpu"],
+            "preprocessing": PREPROCESSING,
+            "options": {},
+            "pictures": list(names),
+            **params,
+        },
+        {"encoder.onnx": encoder, **names},
+    )
+    calibrate.run(step)
+    document: dict[str, Any] = json.loads((step.out / "calibration.json").read_text())
+    return document
+
+
+def run_quantize(
+    folder: Path, encoder: Path, calibration: Mapping[str, Any] | None, **params: Any
+) -> tuple[Path, dict[str, Any], Result]:
+    """Runs `quantize`; returns the graph, `quantization.json` and the result."""
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs = {"encoder.onnx": encoder}
+    if calibration is not None:
+        inputs["calibration.json"] = folder / "calibration.json"
+        inputs["calibration.json"].write_text(json.dumps(calibration))
+    step = make_step(
+        folder,
+        "quantize",
+        {
+            "mode": "int8",
+            "layout": "onnxruntime",
+            "graphs": [GOLDEN],
+            "quantized": ["encoder"],
+            "op_types": ["MatMul"],
+            "qdq_for_weights": False,
+            "dtype": "fp32",
+            "opset": 18,
+            "metadata": {"modelkiln.model": "small"},
+            **params,
+        },
+        inputs,
+    )
+    result = quantize.run(step)
+    document = json.loads((step.out / "quantization.json").read_text())
+    return step.out / "encoder.onnx", document, result
+
+
+def make_step(
+    folder: Path, stage: str, params: Mapping[str, Any], inputs: Mapping[str, Path]
+) -> Step:
+    """A step whose outputs go to FOLDER/STAGE/out."""
+    out = folder / stage / "out"
+    out.mkdir(parents=True)
+    return Step(
+        step=f"small/{stage}",
+        stage=stage,
+        modules=(f"exporters.{stage}",),
+        params=params,
+        inputs=inputs,
+        out=out,
+        threads=2,
+        seed=0,
+    )
+
+
+def open_session(path: Path, **config: str) -> Any:
+    """onnxruntime's session on the CPU; `config` with underscores for dots."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.log_severity_level = 3
+    for key, value in config.items():
+        options.add_session_config_entry(key.replace("__", "."), value)
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run_graph(path: Path, picture: NDArray[np.float32], **config: str) -> NDArray[np.float32]:
+    """The output of a graph on a picture."""
+    (tokens,) = open_session(path, **config).run(None, {"image": picture})
+    return np.asarray(tokens)
+
+
+def relative_error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Relative L2 error."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

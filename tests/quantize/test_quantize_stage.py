@@ -1,0 +1,428 @@
+"""The stages calibrate and quantize on a small network, beside ModelOpt's own API."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from modelopt.onnx.quantization import quantize as modelopt_quantize
+from onnx import TensorProto, numpy_helper
+
+from exporters.calibration import PictureReader, resample_of
+from exporters.protocol import StageError
+from exporters.sessions import Session
+from tests.quantize.small_nets import (
+    LINEARS,
+    SIDE,
+    make_encoder,
+    make_picture,
+    write_encoder,
+    write_pictures,
+)
+from tests.quantize.small_steps import (
+    PREPROCESSING,
+    open_session,
+    relative_error,
+    run_calibrate,
+    run_graph,
+    run_quantize,
+)
+
+FP8 = {"mode": "fp8", "layout": "explicit", "opset": 21}
+PLAIN_QDQ = {"session__disable_quant_qdq": "1"}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("fp32"))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_pictures(tmp_path_factory.mktemp("pictures"), 4)
+
+
+@pytest.fixture(scope="module")
+def calibration(
+    encoder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    return run_calibrate(tmp_path_factory.mktemp("calibrated"), encoder, pictures)
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    return {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+
+
+def count_kernels(path: Path) -> Counter[str]:
+    options_path = open_session(path)
+    del options_path
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(path.with_suffix(".profile"))
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session.run(None, {"image": make_picture(1)})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    return Counter(one["args"]["op_name"] for one in events if one["name"].endswith("_kernel_time"))
+
+
+@pytest.fixture(scope="module")
+def by_modelopt(
+    encoder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What ModelOpt's API makes of the same layers and pictures."""
+    folder = tmp_path_factory.mktemp("modelopt")
+    model = onnx.load(encoder)
+    for node in model.graph.node:
+        node.name = node.output[0]
+    source = folder / "encoder.onnx"
+    onnx.save(model, source)
+    reader = PictureReader(
+        {path.name: path for path in pictures},
+        height=SIDE,
+        width=SIDE,
+        resample=resample_of(PREPROCESSING),
+        count=len(pictures),
+    )
+    modelopt_quantize(
+        os.fspath(source),
+        quantize_mode="int8",
+        calibration_method="max",
+        calibration_data={"image": np.concatenate([one for _, one in reader])},
+        calibration_eps=["cpu"],
+        op_types_to_quantize=["MatMul", "Gemm"],
+        nodes_to_quantize=list(LINEARS),
+        high_precision_dtype="fp32",
+        mha_accumulation_dtype="fp32",
+        enable_gemv_detection_for_trt=False,
+        output_path=os.fspath(folder / "quantized.onnx"),
+        log_level="ERROR",
+    )
+    return folder / "quantized.onnx"
+
+
+def test_scales_are_modelopts_max(calibration: Mapping[str, Any], by_modelopt: Path) -> None:
+    theirs = read_arrays(by_modelopt)
+    ranges = calibration["graphs"]["encoder"]
+    assert sorted(ranges) == ["active", "attended", "flat_rows", "normed", "residual"]
+    for name, largest in ranges.items():
+        assert largest * 2 / 254 == pytest.approx(float(theirs[f"{name}_scale"]), rel=1e-6)
+
+
+def test_the_explicit_layout_is_modelopts_graph_with_folded_weights(
+    encoder: Path, calibration: Mapping[str, Any], by_modelopt: Path, tmp_path: Path
+) -> None:
+    theirs = read_arrays(by_modelopt)
+    # To the last bit, so that outputs can be compared so.
+    ranges = {
+        name: float(theirs[f"{name}_scale"]) * 127 for name in calibration["graphs"]["encoder"]
+    }
+    ours, document, _ = run_quantize(
+        tmp_path, encoder, {**calibration, "graphs": {"encoder": ranges}}, layout="explicit"
+    )
+    mine = read_arrays(ours)
+    for name in LINEARS:
+        assert np.array_equal(mine[f"{name}_w_scale"], theirs[f"{name}.w_scale"])
+        assert mine[f"{name}_w_q"].dtype == np.int8
+    for seed in range(3):
+        picture = make_picture(seed)
+        assert np.array_equal(run_graph(ours, picture), run_graph(by_modelopt, picture))
+    assert document["graphs"]["encoder"]["quantized"] == len(LINEARS)
+    biases = [
+        one for one in onnx.load(ours).graph.initializer if one.data_type == TensorProto.INT32
+    ]
+    assert not biases
+
+
+def test_folded_weights_change_no_bit(
+    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path
+) -> None:
+    folded, *_ = run_quantize(tmp_path / "a", encoder, calibration, layout="explicit")
+    chained, *_ = run_quantize(
+        tmp_path / "b", encoder, calibration, layout="explicit", qdq_for_weights=True
+    )
+    # The file as it would be unfolded: float weights behind Q and DQ.
+    model = onnx.load(folded)
+    arrays = {one.name: one for one in model.graph.initializer}
+    float_weights = read_arrays(encoder)
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0].endswith("_w_q"):
+            layer = node.input[0].removesuffix("_w_q")
+            arrays.pop(node.input[0])
+            arrays[f"{layer}.float"] = numpy_helper.from_array(
+                float_weights[f"{layer}.w"], f"{layer}.float"
+            )
+            quantized = onnx.helper.make_node(
+                "QuantizeLinear", [f"{layer}.float", *node.input[1:]], [node.input[0]]
+            )
+            quantized.attribute.extend(node.attribute)
+            nodes.append(quantized)
+        nodes.append(node)
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(arrays.values())
+    model.graph.node.extend(nodes)
+    unfolded = tmp_path / "unfolded.onnx"
+    onnx.save(model, unfolded)
+    assert folded.stat().st_size < 0.6 * unfolded.stat().st_size
+    assert chained.stat().st_size < 0.8 * unfolded.stat().st_size
+    for seed in range(3):
+        picture = make_picture(seed)
+        expected = run_graph(unfolded, picture)
+        assert np.array_equal(run_graph(folded, picture), expected)
+        assert np.array_equal(run_graph(chained, picture), expected)
+
+
+@pytest.mark.parametrize("qdq", [False, True])
+def test_every_linear_runs_in_integers(
+    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path, qdq: bool
+) -> None:
+    quantized, document, _ = run_quantize(tmp_path, encoder, calibration, qdq_for_weights=qdq)
+    found = document["graphs"]["encoder"]
+    assert (found["linears"], found["quantized"], found["integer_kernels"]) == (5, 5, 5)
+    assert {one["op"] for one in found["left_out"]} == {"Conv"}
+    kernels = count_kernels(quantized)
+    assert kernels["QGemm"] == 5
+    # The two products of attention and the table stay in float32.
+    assert kernels["MatMul"] + kernels["FusedMatMul"] == 2
+    expected = run_graph(encoder, make_picture(7))
+    assert 0 < relative_error(expected, run_graph(quantized, make_picture(7))) < 0.05
+
+
+def test_float_biases_would_run_in_float(
+    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """The trap that the layout for onnxruntime avoids."""
+    explicit, document, _ = run_quantize(tmp_path, encoder, calibration, layout="explicit")
+    assert document["graphs"]["encoder"]["integer_kernels"] == 0
+    # onnxruntime mends the one Gemm; a MatMul and its Add become one too late for that.
+    assert count_kernels(explicit)["QGemm"] == 1
+
+
+def test_both_layouts_have_equal_scales(
+    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path
+) -> None:
+    documents, graphs = [], []
+    for layout in ("onnxruntime", "explicit"):
+        graph, document, _ = run_quantize(tmp_path / layout, encoder, calibration, layout=layout)
+        documents.append(document["graphs"]["encoder"]["layers"])
+        graphs.append(read_arrays(graph))
+    assert documents[0] == documents[1]
+    for name in LINEARS:
+        for part in ("w_q", "w_scale"):
+            assert np.array_equal(graphs[0][f"{name}_{part}"], graphs[1][f"{name}_{part}"])
+        assert f"{name}_b_q" in graphs[0]
+        assert f"{name}_b_q" not in graphs[1]
+
+
+def test_convolutions_on_request(encoder: Path, pictures: list[Path], tmp_path: Path) -> None:
+    both = ["MatMul", "Conv"]
+    calibration = run_calibrate(tmp_path, encoder, pictures, op_types=both)
+    quantized, document, _ = run_quantize(tmp_path, encoder, calibration, op_types=both)
+    found = document["graphs"]["encoder"]
+    assert (found["linears"], found["quantized"]) == (5, 6)
+    (left,) = found["left_out"]
+    assert (left["node"], left["reason"]) == (
+        "patches",
+        "a convolution of 3 input channels has no integer kernel",
+    )
+    kernels = count_kernels(quantized)
+    assert kernels["QGemm"] == 5
+    assert found["integer_kernels"] == 5 + kernels["QLinearConv"] + kernels["ConvInteger"]
+    expected = run_graph(encoder, make_picture(7))
+    assert 0 < relative_error(expected, run_graph(quantized, make_picture(7))) < 0.05
+
+
+def test_fp8_is_valid_and_runs(
+    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path
+) -> None:
+    quantized, document, _ = run_quantize(tmp_path, encoder, calibration, **FP8)
+    model = onnx.load(quantized)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.opset_import[0].version == 21
+    assert document["graphs"]["encoder"]["quantized"] == 5
+    kinds = Counter(one.data_type for one in model.graph.initializer)
+    assert kinds[TensorProto.FLOAT8E4M3FN] == 5 + 5 + 5  # weights, their zeros, activations' zeros
+    expected = run_graph(encoder, make_picture(7))
+    found = run_graph(quantized, make_picture(7), **PLAIN_QDQ)
+    assert 0 < relative_error(expected, found) < 0.1
+
+
+def test_fp8_values_are_those_of_the_type(
+    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path
+) -> None:
+    quantized, *_ = run_quantize(tmp_path, encoder, calibration, **FP8)
+    arrays = read_arrays(quantized)
+    weight = read_arrays(encoder)["qkv.w"]
+    back = arrays["qkv_w_q"].astype(np.float32) * arrays["qkv_w_scale"]
+    # Three bits of mantissa: half a step is a sixteenth.
+    big = np.abs(weight) > np.abs(weight).max() / 100
+    assert np.all(np.abs(back - weight)[big] <= np.abs(weight)[big] / 16 + 1e-7)
+    assert np.abs(arrays["qkv_w_q"].astype(np.float32)).max() == 448
+
+
+def test_half_keeps_outputs_and_norms(encoder: Path, tmp_path: Path) -> None:
+    halved, document, _ = run_quantize(tmp_path, encoder, None, mode="fp16", opset=19)
+    model = onnx.load(halved)
+    onnx.checker.check_model(model, full_check=True)
+    io = [*model.graph.input, *model.graph.output]
+    assert {one.type.tensor_type.elem_type for one in io} == {TensorProto.FLOAT}
+    types = {one.name: one.type.tensor_type.elem_type for one in model.graph.value_info}
+    for node in model.graph.node:
+        if node.op_type in ("LayerNormalization", "Softmax"):
+            assert types[node.output[0]] == TensorProto.FLOAT
+        if node.op_type == "MatMul":
+            assert types[node.output[0]] == TensorProto.FLOAT16
+    assert halved.stat().st_size < 0.75 * encoder.stat().st_size
+    expected = run_graph(encoder, make_picture(7))
+    assert 0 < relative_error(expected, run_graph(halved, make_picture(7))) < 0.005
+    assert document["graphs"]["encoder"]["quantized"] == 0
+
+
+@pytest.mark.parametrize("mode", ["int8", "fp8"])
+def test_half_around_integers(
+    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path, mode: str
+) -> None:
+    quantized, document, _ = run_quantize(
+        tmp_path, encoder, calibration, mode=mode, dtype="fp16", opset=19 if mode == "int8" else 21
+    )
+    kinds = Counter(one.data_type for one in onnx.load(quantized).graph.initializer)
+    assert kinds[TensorProto.FLOAT16]
+    assert not kinds[TensorProto.INT32]
+    assert document["graphs"]["encoder"]["integer_kernels"] == 0
+    expected = run_graph(encoder, make_picture(7))
+    found = run_graph(quantized, make_picture(7), **PLAIN_QDQ)
+    assert 0 < relative_error(expected, found) < 0.1
+
+
+def test_dynamic_quantizes_the_linears_alone(encoder: Path, tmp_path: Path) -> None:
+    quantized, document, _ = run_quantize(
+        tmp_path, encoder, None, mode="int8-dynamic", layout="onnxruntime"
+    )
+    kernels = count_kernels(quantized)
+    expected = document["graphs"]["encoder"]["integer_kernels"]
+    assert expected == 5
+    assert kernels["DynamicQuantizeMatMul"] + kernels["MatMulIntegerToFloat"] == expected
+    model = onnx.load(quantized)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [entry.domain for entry in model.opset_import] == [""]
+    found = run_graph(quantized, make_picture(7))
+    assert 0 < relative_error(run_graph(encoder, make_picture(7)), found) < 0.05
+
+
+def test_the_same_bytes_again(encoder: Path, pictures: list[Path], tmp_path: Path) -> None:
+    files = []
+    for name in ("a", "b"):
+        calibration = run_calibrate(tmp_path / name, encoder, pictures)
+        graph, *_ = run_quantize(tmp_path / name, encoder, calibration)
+        files.append(graph.read_bytes())
+    assert files[0] == files[1]
+
+
+def test_every_picture_moves_the_ranges(
+    encoder: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    """Each picture is brighter than those before it, so each widens a range."""
+    seen = []
+    for count in range(1, len(pictures) + 1):
+        found = run_calibrate(tmp_path / str(count), encoder, pictures[:count])
+        assert found["pictures"] == [
+            f"calibration/{index:05}-{path.name}" for index, path in enumerate(pictures[:count])
+        ]
+        seen.append(found["graphs"]["encoder"])
+    for before, after in pairwise(seen):
+        assert all(after[name] >= before[name] for name in before)
+        assert any(after[name] > before[name] for name in before)
+    # Whatever their order: all were looked at, not only the last.
+    turned = run_calibrate(tmp_path / "turned", encoder, pictures[::-1])
+    assert turned["graphs"]["encoder"] == seen[-1]
+
+
+def test_entropy_clips_what_max_keeps(
+    encoder: Path, pictures: list[Path], calibration: Mapping[str, Any], tmp_path: Path
+) -> None:
+    found = run_calibrate(tmp_path, encoder, pictures, calib_method="entropy")
+    ranges, largest = found["graphs"]["encoder"], calibration["graphs"]["encoder"]
+    assert found["method"] == "entropy"
+    assert ranges.keys() == largest.keys()
+    assert all(0 < ranges[name] <= largest[name] * 1.001 for name in ranges)
+    assert any(ranges[name] < largest[name] * 0.98 for name in ranges)
+    quantized, *_ = run_quantize(tmp_path, encoder, found)
+    expected = run_graph(encoder, make_picture(7))
+    assert 0 < relative_error(expected, run_graph(quantized, make_picture(7))) < 0.2
+
+
+def test_random_calibration(encoder: Path, tmp_path: Path) -> None:
+    found = [
+        run_calibrate(tmp_path / name, encoder, [], use_random_calib=True, calib_size=1)
+        for name in ("a", "b")
+    ]
+    assert found[0] == found[1]
+    assert (found[0]["pictures"], found[0]["random"]) == (["random"], True)
+
+
+def test_a_range_that_is_missing_is_an_error(encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="has no range"):
+        run_quantize(tmp_path, encoder, {"method": "max", "graphs": {"encoder": {"normed": 1.0}}})
+
+
+def test_a_graph_without_layers_is_refused(
+    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path
+) -> None:
+    model = make_encoder()
+    assert len(model.graph.node)
+    with pytest.raises(StageError, match="no layer to quantize") as caught:
+        run_quantize(tmp_path, encoder, calibration, op_types=[])
+    assert "not among the operators" in caught.value.why
+
+
+def test_weights_in_a_file_beside_the_graph(
+    encoder: Path, pictures: list[Path], calibration: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """As the giant's are; inputs of a step are links into the store."""
+    stored, inputs = tmp_path / "stored", tmp_path / "inputs"
+    stored.mkdir()
+    inputs.mkdir()
+    onnx.save(
+        onnx.load(encoder),
+        stored / "graph",
+        save_as_external_data=True,
+        location="encoder.onnx.data",
+        size_threshold=64,
+    )
+    (stored / "encoder.onnx.data").rename(stored / "weights")
+    (inputs / "encoder.onnx").symlink_to(stored / "graph")
+    (inputs / "encoder.onnx.data").symlink_to(stored / "weights")
+    beside = inputs / "encoder.onnx"
+    whole = Session(encoder, 2).run({"image": make_picture(3)})
+    assert np.array_equal(
+        Session(beside, 2).run({"image": make_picture(3)})["tokens"], whole["tokens"]
+    )
+    for method in ("max", "entropy"):
+        found = run_calibrate(tmp_path / method, beside, pictures, calib_method=method)
+        if method == "max":
+            assert found == calibration
+    expected, *_ = run_quantize(tmp_path / "whole", encoder, calibration)
+    ours, *_ = run_quantize(tmp_path / "beside", beside, calibration)
+    assert ours.read_bytes() == expected.read_bytes()
+    for mode in ("int8-dynamic", "fp16"):
+        opset = 19 if mode == "fp16" else 18
+        plain, *_ = run_quantize(tmp_path / mode, encoder, None, mode=mode, opset=opset)
+        ours, *_ = run_quantize(tmp_path / f"{mode}-beside", beside, None, mode=mode, opset=opset)
+        assert np.array_equal(run_graph(ours, make_picture(3)), run_graph(plain, make_picture(3)))
+
+
+def test_a_gpu_that_is_not_there_is_never_the_cpu_in_silence(
+    encoder: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(StageError, match="cannot calibrate on the GPU") as caught:
+        run_calibrate(tmp_path, encoder, pictures, calibration_eps=["cuda", "cpu"])
+    assert caught.value.exit_code == 4
