@@ -1,15 +1,68 @@
 """Comparing what a graph computes with what it should: figures with their bounds."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+_UNWRITTEN: Final = frozenset({"energy", "photograph", "exact"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """Sums over all elements, in float64: of these follow signal-to-noise ratio and cosine.
+
+    Attributes:
+        reference: Of the expected values' squares.
+        found: Of the found values' squares.
+        noise: Of the squares of the differences; infinite where there is nothing to compare.
+        product: Of expected times found.
+    """
+
+    reference: float = 0.0
+    found: float = 0.0
+    noise: float = 0.0
+    product: float = 0.0
+
+    def __add__(self, other: "Energy") -> "Energy":
+        return Energy(
+            reference=self.reference + other.reference,
+            found=self.found + other.found,
+            noise=self.noise + other.noise,
+            product=self.product + other.product,
+        )
+
+    @property
+    def snr_db(self) -> float:
+        """10 log10 of signal over noise; infinite where nothing differs."""
+        if self.noise == 0:
+            return float("inf")
+        if self.reference == 0 or not np.isfinite(self.noise):
+            return float("-inf")
+        return float(10 * np.log10(self.reference / self.noise))
+
+    @property
+    def cosine(self) -> float:
+        """The cosine of the angle between what is expected and what was found.
+
+        1 where nothing differs, -1 where there is no angle.
+        """
+        if self.noise == 0:
+            return 1.0
+        lengths = float(np.sqrt(self.reference) * np.sqrt(self.found))
+        return self.product / lengths if np.isfinite(self.noise) and lengths else -1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorCheck:
-    """One output of one case. The bound is relative to the expected tensor's own scale."""
+    """One output of one case. The bound is relative to the expected tensor's own scale.
+
+    Attributes:
+        energy: What the quality of a reduced precision is computed from.
+        photograph: Whether the case is of a photograph, and so counts for the quality.
+        exact: Whether the two had to be equal to the last bit, whatever the precision.
+    """
 
     graph: str
     case: str
@@ -19,6 +72,14 @@ class TensorCheck:
     relative: float
     bound: float
     ok: bool
+    energy: Energy
+    photograph: bool = True
+    exact: bool = False
+
+    @property
+    def finite(self) -> bool:
+        """Whether shapes agree and every value found is a number."""
+        return bool(np.isfinite(self.energy.noise))
 
     def describe(self) -> str:
         """The figures in words."""
@@ -31,7 +92,10 @@ class TensorCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskCheck:
-    """One mask, from picture to picture. It counts when its coverage is within the bounds."""
+    """One mask, from picture to picture. It counts when its coverage is within the bounds.
+
+    `photograph` is whether its picture is one.
+    """
 
     case: str
     mask: str
@@ -40,12 +104,33 @@ class MaskCheck:
     bound: float
     counted: bool
     ok: bool
+    photograph: bool = True
 
     def describe(self) -> str:
         """The figures in words."""
         return (
             f"end to end, {self.case}: {self.mask} agrees at IoU {self.iou:.5f} "
             f"(it covers {self.coverage:.1%}), the bound is {self.bound}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCheck:
+    """The scores of one case's masks, from picture to scores. The bound is as a tensor's."""
+
+    case: str
+    max_abs_diff: float
+    mean_abs_diff: float
+    relative: float
+    bound: float
+    ok: bool
+    photograph: bool = True
+
+    def describe(self) -> str:
+        """The figures in words."""
+        return (
+            f"end to end, {self.case}: the masks' scores differ by {self.relative:.2e} of their "
+            f"scale ({self.max_abs_diff:.2e}), the bound is {self.bound:.0e}"
         )
 
 
@@ -84,7 +169,7 @@ class LoopCheck:
         )
 
 
-Check = TensorCheck | MaskCheck | LoopCheck
+Check = TensorCheck | MaskCheck | ScoreCheck | LoopCheck
 
 
 def compare_tensors(
@@ -95,16 +180,27 @@ def compare_tensors(
     case: str,
     tensor: str,
     bound: float,
+    photograph: bool = True,
 ) -> TensorCheck:
     """Compares two float tensors: max |found - expected| against bound x max |expected|.
 
     A difference in shape, and any value that is not finite, is infinitely far off.
     """
     scale = float(np.abs(expected).max(initial=0.0))
+    wanted = expected.astype(np.float64)
     if expected.shape != found.shape or not np.isfinite(found).all():
         difference = float("inf")
+        energy = Energy(reference=float(np.square(wanted).sum()), noise=float("inf"))
     else:
-        difference = float(np.abs(found.astype(np.float64) - expected).max(initial=0.0))
+        given = found.astype(np.float64)
+        distance = given - wanted
+        difference = float(np.abs(distance).max(initial=0.0))
+        energy = Energy(
+            reference=float(np.square(wanted).sum()),
+            found=float(np.square(given).sum()),
+            noise=float(np.square(distance).sum()),
+            product=float((wanted * given).sum()),
+        )
     relative = difference / scale if scale else (0.0 if difference == 0 else float("inf"))
     return TensorCheck(
         graph=graph,
@@ -115,6 +211,32 @@ def compare_tensors(
         relative=relative,
         bound=bound,
         ok=bool(np.isfinite(scale)) and relative <= bound,
+        energy=energy,
+        photograph=photograph,
+    )
+
+
+def compare_scores(
+    expected: NDArray[np.float32],
+    found: NDArray[np.float32],
+    *,
+    case: str,
+    bound: float,
+    photograph: bool = True,
+) -> ScoreCheck:
+    """Compares the scores that masks were given, float32 [N, masks], as `compare_tensors` does."""
+    compared = compare_tensors(
+        expected, found, graph="end to end", case=case, tensor="scores", bound=bound
+    )
+    distance = np.abs(found.astype(np.float64) - expected) if compared.finite else np.inf
+    return ScoreCheck(
+        case=case,
+        max_abs_diff=compared.max_abs_diff,
+        mean_abs_diff=float(np.mean(distance)),
+        relative=compared.relative,
+        bound=bound,
+        ok=compared.ok,
+        photograph=photograph,
     )
 
 
@@ -126,6 +248,7 @@ def compare_masks(
     mask: str,
     bound: float,
     coverage: tuple[float, float],
+    photograph: bool = True,
 ) -> MaskCheck:
     """Intersection over union of two masks bool [H, W]; two empty masks agree fully."""
     share = float(expected.mean())
@@ -139,6 +262,7 @@ def compare_masks(
         bound=bound,
         counted=counted,
         ok=not counted or iou >= bound,
+        photograph=photograph,
     )
 
 
@@ -197,10 +321,12 @@ def _cosine(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
 def as_json(check: Check) -> dict[str, Any]:
     """A check as plain data; what is not finite becomes a very large number, for JSON's sake."""
     return {
-        key: _finite(value) if isinstance(value, float) else value
+        key: as_number(value) if isinstance(value, float) else value
         for key, value in asdict(check).items()
+        if key not in _UNWRITTEN
     }
 
 
-def _finite(value: float) -> float:
+def as_number(value: float) -> float:
+    """A number that JSON has: what is not finite becomes a very large one."""
     return 1e308 if np.isnan(value) else float(np.clip(value, -1e308, 1e308))

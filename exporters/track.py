@@ -63,7 +63,7 @@ def run(step: Step) -> Result:
 
     report_progress(0.0, "loading the graphs")
     files = {graph["name"]: step.input(graph["file"]) for graph in contract["graphs"]}
-    sessions = Sessions(files, step.threads)
+    sessions = Sessions(files, step.threads, contract.get("session", {}))
     tracker = provider.open_tracker(contract, sessions.run, video.frames)
 
     banner = random_weights_banner(contract) if random_weights else ""

@@ -15,6 +15,7 @@ from modelkiln.hashing import sha256_bytes
 from modelkiln.keys import Resolved
 from modelkiln.kiln import Kiln
 from modelkiln.plan import Plan, TargetPlan
+from modelkiln.quality_report import say_quality
 from modelkiln.records import Blob, Record
 from modelkiln.target import FileWeights, OfficialWeights, RandomWeights, Target
 
@@ -94,6 +95,11 @@ def make_manifest(
     It holds no clock, host or path, so two builds of one key have the same manifest.
     """
     target = one.target
+    more: dict[str, Any] = {}
+    if target.format.parameters:
+        more["format_parameters"] = describe_format(target)
+    if target.format.session:
+        more["session"] = dict(target.format.session)
     steps = {name: records[name] for name in plan.needed_by(one)}
     return {
         "modelkiln": __version__,
@@ -102,6 +108,7 @@ def make_manifest(
         "contract": {"name": target.contract.name, "version": target.contract.version},
         "parameters": target.parameters,
         "format": target.format.name,
+        **more,
         "license": target.model.license,
         "weights": describe_weights(target),
         "environment": records[one.graphs].document["environment"],
@@ -119,10 +126,17 @@ def make_manifest(
     }
 
 
-def say_summary(summary: Any) -> str:
-    """What a verification found, in one line."""
+def say_summary(summary: Any, benefit: Mapping[str, Any] | None = None) -> str:
+    """What a verification found, in one line.
+
+    Args:
+        summary: The verification's.
+        benefit: What it measured of a reduced precision, where that is known.
+    """
     if not isinstance(summary, Mapping):
         return str(summary or "passed")
+    if "quality" in summary:
+        return say_quality(summary, benefit or {})
     worst = max(summary["worst"].values(), key=lambda one: one["relative"] / one["bound"])
     parts = [
         f"differs from PyTorch by {worst['relative']:.1e} of a tensor's scale at most "
@@ -157,6 +171,18 @@ def describe_weights(target: Target) -> dict[str, Any]:
             }
         case FileWeights(sha256=sha256, bytes=size, format=form):
             return {"kind": "file", "sha256": sha256, "bytes": size, "format": form}
+
+
+def describe_format(target: Target) -> dict[str, Any]:
+    """The format's parameters that enter a key; pictures of the user's own by their digest."""
+    values: dict[str, Any] = {
+        name: value
+        for name, value in target.format_parameters.items()
+        if target.format.parameters[name].stages and value != ""
+    }
+    if target.pictures is not None:
+        values["image_dir"] = f"sha256:{target.pictures.digest}"
+    return values
 
 
 def find_resolved(resolved: Mapping[str, Resolved]) -> dict[str, Record]:

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from modelkiln.closed_loop import LoopRow, is_close, is_number, plot_loop, same_sign, summarize_loop
+from modelkiln.quality_report import Quality, plot_quality, say_decibels
 from modelkiln.units import human_bytes
 
 
@@ -80,7 +81,8 @@ class Report(TypedDict):
     """What a page tells about one target; lists may be empty, and empty sections are left out.
 
     `weights` says in words which weights were used, `warning` what is to be said of them, if
-    anything; `provenance` is a list of (name, value).
+    anything; `provenance` is a list of (name, value). A reduced precision has a `quality` in the
+    place of `parity`.
     """
 
     title: str
@@ -95,6 +97,7 @@ class Report(TypedDict):
     provenance: Sequence[tuple[str, str]]
     steps: Sequence[StepRow]
     loop: NotRequired[Sequence[LoopRow]]
+    quality: NotRequired[Quality | None]
     failure: NotRequired[Failure | None]
 
 
@@ -132,6 +135,8 @@ def _render(title: str, note: str, reports: Sequence[Report]) -> str:
         "percent": format_percent,
         "share": format_share,
         "figure": format_figure,
+        "decibels": say_decibels,
+        "times": format_times,
         "base64": lambda content: base64.b64encode(content).decode("ascii"),
     }
     page = environment.get_template("report.html.j2").render(
@@ -151,13 +156,18 @@ def _view(report: Report) -> dict[str, Any]:
     loop = report.get("loop", [])
     followed = summarize_loop(loop)
     longest = max((one["seconds"] for one in report["timings"]), default=0.0)
+    quality = report.get("quality")
+    if quality:
+        good = not quality["binding"] or all(one["ok"] for one in quality["gates"])
+    else:
+        good = all(one["ok"] for one in parity) and not followed["failed"] and not followed["signs"]
     return {
         **report,
         "failure": report.get("failure"),
-        "ok": report.get("failure") is None
-        and all(one["ok"] for one in parity)
-        and not followed["failed"]
-        and not followed["signs"],
+        "ok": report.get("failure") is None and good,
+        "quality": quality,
+        "snr_plot": plot_quality(quality) if quality else None,
+        "lowest_snr": _lowest_snr(quality) if quality else None,
         "worst": max(map(_share_of_bound, parity), default=None),
         "failed": sum(not one["ok"] for one in parity),
         "tensors": _by_tensor(parity),
@@ -173,6 +183,12 @@ def _view(report: Report) -> dict[str, Any]:
             (one, 100 * one["seconds"] / longest if longest else 0) for one in report["timings"]
         ],
     }
+
+
+def _lowest_snr(quality: Quality) -> float | None:
+    """Of all outputs; None where nothing differs."""
+    ratios = [one["snr_db"] for one in quality["outputs"]]
+    return min((one for one in ratios if one is not None), default=None)
 
 
 def _by_tensor(parity: Sequence[ParityRow]) -> list[dict[str, Any]]:
@@ -222,6 +238,7 @@ def plot_parity(parity: Sequence[ParityRow]) -> dict[str, Any]:
             {
                 "x": place(row["relative"]),
                 "ok": row["ok"],
+                "ring": False,
                 "title": f"{row['case']}: {format_scientific(row['relative'])}",
             }
             for row in rows
@@ -234,7 +251,7 @@ def plot_parity(parity: Sequence[ParityRow]) -> dict[str, Any]:
         "height": bottom + 22,
         "bottom": bottom,
         "lines": lines,
-        "bounds": [(place(bound), format_scientific(bound)) for bound in bounds],
+        "bounds": [(place(bound), f"bound {format_scientific(bound)}") for bound in bounds],
         "ends": [
             (x, label)
             for x, label in ((first, "0"), (last, "none"))
@@ -283,6 +300,11 @@ def format_magnitude(value: float | None) -> str:
 def format_figure(value: float | None) -> str:
     """Six digits after the point; "not a number" where there is none."""
     return f"{value:.6f}" if is_number(value) else "not a number"
+
+
+def format_times(ratio: float) -> str:
+    """0.36 x, 1.52 x."""
+    return f"{ratio:.2f} x"
 
 
 def format_share(share: float) -> str:

@@ -3,6 +3,7 @@
 Needs numpy, Pillow and onnxruntime; features.onnx lies beside this file.
 """
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -11,12 +12,20 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+CPU = ["CPUExecutionProvider"]
+
 here = Path(__file__).parent
+# Some formats need options of onnxruntime; the manifest names them.
+options = onnxruntime.SessionOptions()
+manifest = here / "manifest.json"
+described = json.loads(manifest.read_text()) if manifest.is_file() else {}
+for key, value in described.get("session", {}).items():
+    options.add_session_config_entry(key, value)
 picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
 
 # The graph is for one size, and for any number of pictures at once. Squash the picture to that
 # size, then ImageNet's mean and deviation.
-session = onnxruntime.InferenceSession(here / "features.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(here / "features.onnx", options, providers=CPU)
 image = session.get_inputs()[0]
 height, width = image.shape[2:]
 pixels = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255

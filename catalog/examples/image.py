@@ -3,6 +3,7 @@
 Needs numpy, Pillow and onnxruntime; encoder.onnx and decoder.onnx lie beside this file.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,12 +11,20 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+CPU = ["CPUExecutionProvider"]
+
 here = Path(__file__).parent
+# Some formats need options of onnxruntime; the manifest names them.
+options = onnxruntime.SessionOptions()
+manifest = here / "manifest.json"
+described = json.loads(manifest.read_text()) if manifest.is_file() else {}
+for key, value in described.get("session", {}).items():
+    options.add_session_config_entry(key, value)
 picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
 x, y = float(sys.argv[2]), float(sys.argv[3])
 
 # The encoder runs once for a picture: squash to its square, then ImageNet's mean and deviation.
-encoder = onnxruntime.InferenceSession(here / "encoder.onnx", providers=["CPUExecutionProvider"])
+encoder = onnxruntime.InferenceSession(here / "encoder.onnx", options, providers=CPU)
 size = encoder.get_inputs()[0].shape[-1]
 pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
 mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
@@ -26,7 +35,7 @@ features = dict(zip(names, outputs, strict=True))
 
 # The decoder runs once for each prompt. Labels: 1 on the object, 0 off it; a box is two points,
 # its corners, labelled 2 and 3 and put first.
-decoder = onnxruntime.InferenceSession(here / "decoder.onnx", providers=["CPUExecutionProvider"])
+decoder = onnxruntime.InferenceSession(here / "decoder.onnx", options, providers=CPU)
 mask_shape = {given.name: given.shape for given in decoder.get_inputs()}["mask_input"]
 point = (x * size / picture.width, y * size / picture.height)
 prompt = {

@@ -3,6 +3,7 @@
 Needs numpy, Pillow and onnxruntime; encoder.onnx and decoder.onnx lie beside this file.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,13 +11,21 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+CPU = ["CPUExecutionProvider"]
+
 here = Path(__file__).parent
+# Some formats need options of onnxruntime; the manifest names them.
+options = onnxruntime.SessionOptions()
+manifest = here / "manifest.json"
+described = json.loads(manifest.read_text()) if manifest.is_file() else {}
+for key, value in described.get("session", {}).items():
+    options.add_session_config_entry(key, value)
 picture = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
 x, y = float(sys.argv[2]), float(sys.argv[3])
 
 # The encoder takes any number of pictures at once: each squashed to its square, then ImageNet's
 # mean and deviation.
-encoder = onnxruntime.InferenceSession(here / "encoder.onnx", providers=["CPUExecutionProvider"])
+encoder = onnxruntime.InferenceSession(here / "encoder.onnx", options, providers=CPU)
 size = encoder.get_inputs()[0].shape[-1]
 pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
 mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
@@ -28,7 +37,7 @@ features = dict(zip(names, outputs, strict=True))
 
 # The decoder takes one picture of the batch, here the first, and any number of prompt sets.
 # Labels: 1 on the object, 0 off it; a box is two points, its corners, labelled 2 and 3, put first.
-decoder = onnxruntime.InferenceSession(here / "decoder.onnx", providers=["CPUExecutionProvider"])
+decoder = onnxruntime.InferenceSession(here / "decoder.onnx", options, providers=CPU)
 first = {name: value[:1] for name, value in features.items()}
 point = (x * size / picture.width, y * size / picture.height)
 prompt = {

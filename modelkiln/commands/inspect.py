@@ -1,12 +1,17 @@
 """`invoke inspect`: what a built target is."""
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from modelkiln import console
+from modelkiln.commands.report import PLAN, find_benefit
 from modelkiln.kiln import Kiln
 from modelkiln.once import find_manifest, one_target
-from modelkiln.publish import say_summary, target_folder
+from modelkiln.publish import REPORT, say_summary, target_folder
+from modelkiln.quality_report import read_quality
+from modelkiln.target import Target
 from modelkiln.units import human_bytes
 
 
@@ -39,7 +44,9 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
             for name, one in manifest["files"].items()
         ],
     )
-    console.say(f"\nverified: {say_summary(manifest['verification'])}")
+    _say_quality(kiln, target, manifest)
+    said = say_summary(manifest["verification"], find_benefit(kiln, manifest))
+    console.say(f"\nverified: {said}")
     console.say("\nsteps")
     console.say_table(
         ("step", "key", "runner", "sealed"),
@@ -50,6 +57,37 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     )
     environment = ", ".join(f"{name} {one}" for name, one in manifest["environment"].items())
     console.say(f"\nenvironment: {environment}")
+
+
+def _say_quality(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:
+    """Gates, and layers that were left out, of a reduced precision."""
+    if PLAN not in manifest["files"]:
+        return
+    folder = target_folder(kiln, target)
+    checks, plan = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in (REPORT, PLAN)
+    )
+    quality = read_quality(checks, plan, {})
+    if quality is None:
+        return
+    console.say("\ngates" if quality["binding"] else "\ngates (not binding: random weights)")
+    console.say_table(
+        ("gate", "runtime", "of", "found", "least", ""),
+        [
+            (
+                one["name"],
+                one["runtime"],
+                f"{one['graph']} {one['tensor']}",
+                "no noise" if one["value"] is None else f"{one['value']:.6g}",
+                f"{one['bound']:g}",
+                "ok" if one["ok"] else "missed",
+            )
+            for one in quality["gates"]
+        ],
+    )
+    left_out = Counter(one["reason"] for one in quality["layers"] if one["reason"])
+    for reason, count in left_out.items():
+        console.say(f"  {count} layer{'s' if count > 1 else ''} left out: {reason}")
 
 
 def _graph_metrics(manifest: Mapping[str, Any], graph: Mapping[str, Any]) -> Mapping[str, Any]:

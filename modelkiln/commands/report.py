@@ -11,8 +11,11 @@ from modelkiln.errors import UsageError
 from modelkiln.kiln import Kiln
 from modelkiln.once import find_manifest, one_target
 from modelkiln.publish import REPORT, target_folder
+from modelkiln.quality_report import read_quality
 from modelkiln.report import Failure, Picture, Report, render_report
 from modelkiln.target import Target
+
+PLAN = "quantization.json"
 
 
 def write_target_report(kiln: Kiln, text: str, out: str = "", *, as_json: bool = False) -> None:
@@ -53,7 +56,11 @@ def make_report(
         seconds: Steps that ran in this command, with their seconds; the others were reused.
     """
     manifest = find_manifest(kiln, target)
-    checks = json.loads((target_folder(kiln, target) / REPORT).read_text(encoding="utf-8"))
+    checks = _read_json(target_folder(kiln, target) / REPORT)
+    plan = target_folder(kiln, target) / PLAN
+    quality = read_quality(
+        checks, _read_json(plan) if PLAN in manifest["files"] else {}, find_benefit(kiln, manifest)
+    )
     measured = list(_timings(kiln, manifest))
     ran = seconds or {}
     return Report(
@@ -62,7 +69,8 @@ def make_report(
         weights=_say_weights(manifest["weights"]),
         warning=target.warning,
         pictures=pictures,
-        parity=checks.get("tensors", []),
+        parity=[] if quality else checks.get("tensors", []),
+        quality=quality,
         masks=[
             {
                 "picture": one["case"],
@@ -93,15 +101,28 @@ def make_report(
     )
 
 
+def find_benefit(kiln: Kiln, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the verification of a reduced precision measured; empty where that is not known."""
+    benefit: Mapping[str, Any] = _metrics(kiln, manifest).get("benefit", {})
+    return benefit
+
+
 def _timings(kiln: Kiln, manifest: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Times that the verification measured; the manifest holds none."""
-    for name, step in manifest["steps"].items():
-        record = kiln.store.record(step["key"])
-        if name.endswith("/verify") and record is not None:
-            timings: Any = record.metrics.get("timings", {})
-            for graph, one in timings.items():
-                yield f"verify: {graph} session load", one["load_seconds"]
-                yield f"verify: {graph} run, median of {one['runs']}", one["run_seconds"]
+    for graph, one in _metrics(kiln, manifest).get("timings", {}).items():
+        yield f"verify: {graph} session load", one["load_seconds"]
+        yield f"verify: {graph} run, median of {one['runs']}", one["run_seconds"]
+
+
+def _metrics(kiln: Kiln, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The figures of a target's own verification, not of one that it rests on."""
+    step = manifest["steps"].get(f"{manifest['target']}/verify")
+    record = kiln.store.record(step["key"]) if step else None
+    return record.metrics if record else {}
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def make_failed_report(target: Target, failure: Failure) -> Report:

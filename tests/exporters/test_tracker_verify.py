@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from exporters.parity import TensorCheck
+from exporters.parity import LoopCheck, TensorCheck
+from exporters.sam2.tracker.verify import check
 from exporters.verify import Runtime
 from tests.exporters.stages import shrink
 from tests.exporters.trackers import CONTRACTS, COSINE, Trackers
@@ -251,3 +252,34 @@ def _attend_both(
         },
     )
     return extended["image_embed"], classic["image_embed"]
+
+
+@pytest.mark.parametrize("contract", FULL)
+def test_a_graph_that_is_verified_already_takes_part_in_the_loop_alone(
+    contract: str, trackers: Trackers
+) -> None:
+    golden, files = shrink(contract), trackers.graphs(contract)
+    named = {graph["name"]: files[graph["file"]] for graph in golden["graphs"]}
+    for untouched in ({"memory_attention", "mask_decoder", "memory_encoder"}, {"image_encoder"}):
+        reference = trackers.load_reference(CONTRACTS[contract])
+        document: Any = reference.document
+        few = {
+            **document,
+            "decoder": document["decoder"][:2],
+            "attention": [one for one in document["attention"] if one["conditioning"]][:2],
+            "memory": document["memory"][:2],
+            "loop": {**document["loop"], "frames": 2},
+        }
+        reference.document, reference.untouched = few, frozenset(untouched)
+        runtime = Runtime(named, threads=2)
+        checks = list(check(runtime.run, golden, reference))
+        alone = {one.graph for one in checks if isinstance(one, TensorCheck)}
+        assert alone == set(named) - untouched
+        assert any(isinstance(one, LoopCheck) for one in checks)
+        for one in checks:
+            if isinstance(one, TensorCheck) and one.graph == "image_encoder":
+                assert one.photograph == (one.case != "noise")
+            if isinstance(one, TensorCheck) and "has no effect" in one.case:
+                assert one.exact and not one.photograph
+        assert runtime.strange == []
+        assert set(runtime.samples) == set(named)

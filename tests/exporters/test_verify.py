@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from exporters.parity import LoopCheck, ScoreCheck, TensorCheck
 from exporters.protocol import StageError
 from exporters.sam2.image.verify import check
-from exporters.verify import Reference
+from exporters.verify import Reference, Runtime
 from tests.exporters.stages import PATCHES, Done, shrink
 
 Array = NDArray[Any]
@@ -49,6 +50,8 @@ def test_graphs_match_upstream(
     assert all(worst["relative"] <= 1e-5 for worst in summary["worst"].values())
     assert summary["masks_counted"] > summary["masks"] / 2
     assert summary["lowest_iou"] >= 0.999
+    assert summary["scores"]["relative"] <= 1e-5
+    assert summary["scores"]["cases"] == len({mask["case"] for mask in done.metrics["masks"]})
 
 
 def test_dynamic_batches_and_absent_masks_are_among_the_cases(
@@ -165,6 +168,72 @@ def test_one_percent_of_any_tensor_is_found(
         sessions[graph] = _session(models[graph])
         assert not all(found.ok for found in check(run, golden, cases)), tensor.name
         tensor.CopyFrom(before)
+
+
+def _run_with(done: Done, changed: Callable[[str, dict[str, Array]], None]) -> Any:
+    """Runs a conversion's graphs; `changed` may alter what comes out."""
+    files = {name: done[f"{name}.onnx"] for name in ("encoder", "decoder")}
+    runtime = Runtime(files, threads=2)
+
+    def run(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = runtime.run(name, inputs)
+        changed(name, outputs)
+        return outputs
+
+    return run
+
+
+def test_the_scores_of_both_graphs_together_are_compared(
+    converted: Callable[..., Done], reference: Done
+) -> None:
+    """The decoder is right by itself; only what it makes of the encoder's features is off."""
+    cases = Reference(reference["cases.json"], reference["tensors.safetensors"], {"decoder"})
+    (coffee,) = [p for p in cases.document["pictures"] if p["name"] == "coffee.jpg"]
+    cases.document = {"pictures": [{**coffee, "prompts": coffee["prompts"][:2]}]}
+
+    def shift(name: str, outputs: dict[str, Array]) -> None:
+        if name == "decoder":
+            outputs["iou_predictions"] += np.float32(1e-3)
+
+    for changed, good in ((lambda *_: None, True), (shift, False)):
+        checks = list(check(_run_with(converted(), changed), shrink("image"), cases))
+        scores = [one for one in checks if isinstance(one, ScoreCheck)]
+        assert [one.ok for one in scores] == [good, good]
+        assert all(one.ok for one in checks if not isinstance(one, ScoreCheck))
+
+
+def test_a_graph_that_is_verified_already_runs_only_with_the_others(
+    converted: Callable[..., Done], reference: Done
+) -> None:
+    files = (reference["cases.json"], reference["tensors.safetensors"])
+    ran: list[str] = []
+    found = {}
+    for untouched in ((), ("decoder",), ("encoder",)):
+        cases = Reference(*files, untouched)
+        cases.document = {"pictures": cases.document["pictures"][:1]}
+        ran.clear()
+        run = _run_with(converted(), lambda name, _: ran.append(name))
+        found[untouched] = list(check(run, shrink("image"), cases))
+        tensors = {one.graph for one in found[untouched] if isinstance(one, TensorCheck)}
+        assert tensors == {"encoder", "decoder"} - set(untouched)
+        prompts = len(cases.document["pictures"][0]["prompts"])
+        assert ran.count("decoder") == prompts * (1 if untouched == ("decoder",) else 2)
+    together = [
+        [one for one in all_ if not isinstance(one, TensorCheck)] for all_ in found.values()
+    ]
+    assert together[0] == together[1] == together[2]
+
+
+def test_photographs_are_told_from_made_up_pictures(
+    converted: Callable[..., Done], reference: Done
+) -> None:
+    cases = Reference(reference["cases.json"], reference["tensors.safetensors"])
+    wanted = ("coffee.jpg", "black", "white", "noise")
+    pictures = [p for p in cases.document["pictures"] if p["name"] in wanted]
+    cases.document = {"pictures": [{**p, "prompts": p["prompts"][:1]} for p in pictures]}
+    for one in check(_run_with(converted(), lambda *_: None), shrink("image"), cases):
+        assert not isinstance(one, LoopCheck)
+        assert one.photograph == one.case.startswith("coffee.jpg")
 
 
 def _session(model: onnx.ModelProto) -> Any:

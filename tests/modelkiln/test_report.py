@@ -9,6 +9,7 @@ import pytest
 
 from modelkiln.closed_loop import LoopRow, plot_loop, summarize_loop
 from modelkiln.publish import say_summary
+from modelkiln.quality_report import read_quality
 from modelkiln.report import (
     ParityRow,
     Report,
@@ -20,6 +21,7 @@ from modelkiln.report import (
     render_report,
     render_reports,
 )
+from tests.modelkiln.quality_case import BENEFIT, CHECKS, PLAN
 
 PNG = b"\x89PNG\r\n\x1a\n and some bytes"
 WARNING = "random weights: this mask means nothing"
@@ -111,8 +113,9 @@ class _Page(HTMLParser):
         render_reports("check", "a note", [_report(), _report(parity=[_row(relative=None)])]),
         render_reports("check", "", []),
         render_report(_report(loop=LOOP)),
+        render_report(_report(parity=[], quality=read_quality(CHECKS, PLAN, BENEFIT))),
     ],
-    ids=["one", "random", "several", "none", "loop"],
+    ids=["one", "random", "several", "none", "loop", "quality"],
 )
 def test_the_page_is_well_formed_and_loads_nothing(page: str) -> None:
     parsed = _Page(page)
@@ -205,7 +208,7 @@ def test_the_plot_places_differences_by_their_logarithm() -> None:
     x = [dot["x"] for dot in line["dots"]]
     assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.2)
     assert x[3] < x[0] < x[2] < x[4] <= plot["width"]
-    assert plot["bounds"] == [(x[2], "1.0e-5")]
+    assert plot["bounds"] == [(x[2], "bound 1.0e-5")]
     assert [label for _, label in plot["ends"]] == ["0", "none"]
 
 

@@ -40,7 +40,7 @@ def predict(request: Request) -> Drawing:
     (image,) = graph["inputs"]
     height, width = image["dims"][2:]
     report_progress(None, "loading the graph")
-    sessions = Sessions(request.files, request.threads)
+    sessions = Sessions(request.files, request.threads, request.contract.get("session", {}))
     report_progress(None, "computing the features")
     pixels = preprocess(request.picture, height, width, Image.Resampling.BICUBIC)
     tokens = sessions.run(graph["name"], {image["name"]: pixels})

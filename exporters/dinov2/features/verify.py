@@ -34,4 +34,5 @@ def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterat
                     case=name + (f" in a batch of {len(group)}" if len(group) > 1 else ""),
                     tensor=output,
                     bound=float(contract["tolerances"]["parity"]),
+                    photograph=name in photographs,
                 )

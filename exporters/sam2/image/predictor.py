@@ -118,7 +118,7 @@ def open_graphs(
     report_progress(None, "loading the graphs")
     image = graphs["encoder"]["inputs"][0]
     return ImagePredictor(
-        sessions=Sessions(files, threads),
+        sessions=Sessions(files, threads, contract.get("session", {})),
         image=image["name"],
         size=int(image["dims"][-1]),
         mask_size=None if mask is None else (int(mask[-2]), int(mask[-1])),

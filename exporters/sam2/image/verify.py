@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.parity import Check, compare_masks, compare_tensors
+from exporters.parity import Check, compare_masks, compare_scores, compare_tensors
 from exporters.pictures import masks_to_picture, normalize
 from exporters.protocol import report_progress
 from exporters.verify import Arrays, Reference, Run
@@ -16,7 +16,8 @@ def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterat
     """Compares all outputs of both graphs, and the masks that they make together.
 
     The decoder is compared twice: on the reference's features, tensor by tensor, and on the
-    encoder's own, mask by mask. Cases that need an input which the contract lacks are left out.
+    encoder's own, mask by mask and score by score. Cases that need an input which the contract
+    lacks are left out.
     """
     graphs = {golden["name"]: golden for golden in contract["graphs"]}
     bound = float(contract["tolerances"]["parity"])
@@ -35,48 +36,63 @@ def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterat
             own = {name: found[name][index : index + 1] for name in outputs}
             case = picture["name"] + (f" in a batch of {len(group)}" if len(group) > 1 else "")
             for name in outputs:
-                yield compare_tensors(
-                    reference[f"{picture['name']}/{name}"],
-                    own[name],
-                    graph="encoder",
-                    case=case,
-                    tensor=name,
-                    bound=bound,
-                )
+                if "encoder" not in reference.untouched:
+                    yield compare_tensors(
+                        reference[f"{picture['name']}/{name}"],
+                        own[name],
+                        graph="encoder",
+                        case=case,
+                        tensor=name,
+                        bound=bound,
+                        photograph=bool(picture["photograph"]),
+                    )
             for prompt in picture["prompts"]:
                 if takes_masks or not any(prompt["masks"]):
-                    yield from _check_prompt(
-                        run, contract, reference, f"{picture['name']}/{prompt['name']}", own
-                    )
+                    yield from _check_prompt(run, contract, reference, picture, prompt, own)
         done += len(group)
 
 
 def _check_prompt(
-    run: Run, contract: Mapping[str, Any], reference: Reference, case: str, own: Arrays
+    run: Run,
+    contract: Mapping[str, Any],
+    reference: Reference,
+    picture: Mapping[str, Any],
+    prompt: Mapping[str, Any],
+    own: Arrays,
 ) -> Iterator[Check]:
     tolerances = contract["tolerances"]
-    picture = case.partition("/")[0]
-    features = {name: reference[f"{picture}/{name}"] for name in own}
+    parity, photograph = float(tolerances["parity"]), bool(picture["photograph"])
+    case = f"{picture['name']}/{prompt['name']}"
     prompts = {
         name: reference[f"{case}/{name}"]
         for name in ("point_coords", "point_labels", "mask_input", "has_mask_input")
     }
     # An absent mask is never looked at, whatever it holds.
     prompts["mask_input"][prompts["has_mask_input"] == 0] = np.nan
-    found = run("decoder", {**features, **prompts})
-    for name in ("masks", "iou_predictions"):
-        yield compare_tensors(
-            reference[f"{case}/{name}"],
-            found[name],
-            graph="decoder",
-            case=case,
-            tensor=name,
-            bound=float(tolerances["parity"]),
-        )
-    logits = run("decoder", {**own, **prompts})["masks"]
+    if "decoder" not in reference.untouched:
+        features = {name: reference[f"{picture['name']}/{name}"] for name in own}
+        found = run("decoder", {**features, **prompts})
+        for name in ("masks", "iou_predictions"):
+            yield compare_tensors(
+                reference[f"{case}/{name}"],
+                found[name],
+                graph="decoder",
+                case=case,
+                tensor=name,
+                bound=parity,
+                photograph=photograph,
+            )
+    together = run("decoder", {**own, **prompts})
+    yield compare_scores(
+        reference[f"{case}/iou_predictions"],
+        together["iou_predictions"],
+        case=case,
+        bound=parity,
+        photograph=photograph,
+    )
     expected = np.unpackbits(reference[f"{case}/inside"], axis=-1).astype(bool)
     low, high = tolerances["mask_coverage"]
-    for index, (wanted, given) in enumerate(zip(expected, logits, strict=True)):
+    for index, (wanted, given) in enumerate(zip(expected, together["masks"], strict=True)):
         inside = _enlarge(given, wanted.shape[-1])
         for number, mask in enumerate(wanted):
             yield compare_masks(
@@ -86,6 +102,7 @@ def _check_prompt(
                 mask=f"set {index + 1}, mask {number + 1}",
                 bound=float(tolerances["mask_iou"]),
                 coverage=(float(low), float(high)),
+                photograph=photograph,
             )
 
 

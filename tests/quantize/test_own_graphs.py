@@ -1,0 +1,378 @@
+"""Graphs of the user's own: which can be quantized, how they are handed on, what was lost."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from PIL import Image
+
+from exporters import compare_files, inspect_graph
+from exporters.graphs import count_ops
+from exporters.pictures import load_picture, preprocess
+from exporters.protocol import Result, StageError
+from exporters.sessions import Session
+from tests.quantize.small_steps import make_step
+
+HEIGHT, WIDTH, CHANNELS = 32, 48, 24
+PREPROCESSING = {"resize": "bilinear with antialiasing"}
+
+
+def make_graph(
+    dims: Sequence[int | str] = (1, 3, HEIGHT, WIDTH),
+    dtype: int = TensorProto.FLOAT,
+    factor: float = 1.0,
+    opset: int = 18,
+) -> ModelProto:
+    """Patches of a picture, and a linear layer on each."""
+    numbers = np.random.default_rng(0)
+    kernel = numbers.normal(0, 0.1, (CHANNELS, 3, 16, 16)).astype(np.float32)
+    weight = numbers.normal(0, 0.2, (CHANNELS, 8)).astype(np.float32) * np.float32(factor)
+    node = helper.make_node
+    graph = helper.make_graph(
+        [
+            node("Conv", ["image", "kernel"], ["patches"], kernel_shape=[16, 16], strides=[16, 16]),
+            node("Reshape", ["patches", "sizes"], ["rows"]),
+            node("Transpose", ["rows"], ["tokens"], perm=[0, 2, 1]),
+            node("MatMul", ["tokens", "weight"], ["embed"]),
+        ],
+        "mine",
+        [helper.make_tensor_value_info("image", dtype, dims)],
+        [helper.make_tensor_value_info("embed", TensorProto.FLOAT, [1, None, 8])],
+        [
+            numpy_helper.from_array(kernel, "kernel"),
+            numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(np.array([0, CHANNELS, -1]), "sizes"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    model: ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    model.metadata_props.add(key="mine", value="kept")
+    return model
+
+
+def save(folder: Path, model: ModelProto, data: str = "") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "mine.onnx"
+    onnx.save_model(
+        model,
+        path,
+        save_as_external_data=bool(data),
+        location=data or None,
+        size_threshold=0,
+    )
+    return path
+
+
+def inspect(
+    folder: Path,
+    path: Path,
+    *,
+    sides: Sequence[int] = (),
+    data: Mapping[str, Path] | None = None,
+) -> tuple[Result, Path]:
+    """Runs the stage; returns its result and the graph that it wrote."""
+    inputs = {"original/mine.onnx": path}
+    inputs |= {f"original/{name}": file for name, file in (data or {}).items()}
+    params = {
+        "source": "original/mine.onnx",
+        "file": "small.onnx",
+        "shown": "my/mine.onnx",
+        "sides": list(sides),
+    }
+    step = make_step(folder, "inspect_graph", params, inputs)
+    return inspect_graph.run(step), step.out / "small.onnx"
+
+
+def picture(seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(0, 1, (1, 3, HEIGHT, WIDTH)).astype(np.float32)
+
+
+def same(first: Path, second: Path) -> bool:
+    given = {"image": picture()}
+    made = [Session(path, 1).run(given)["embed"] for path in (first, second)]
+    return bool(np.array_equal(made[0], made[1]))
+
+
+def test_a_graph_is_described_as_a_contract_would(tmp_path: Path) -> None:
+    path = save(tmp_path, make_graph())
+    result, made = inspect(tmp_path / "step", path)
+    assert result.outputs == ["small.onnx"]
+    assert result.metrics == {
+        "graph": {
+            "name": "model",
+            "file": "small.onnx",
+            "forbidden_ops": [],
+            "inputs": [{"name": "image", "dtype": "float32", "dims": [1, 3, HEIGHT, WIDTH]}],
+            "outputs": [{"name": "embed", "dtype": "float32", "dims": [1, 6, 8]}],
+        },
+        "height": HEIGHT,
+        "width": WIDTH,
+        "opset": 18,
+        "metadata": {"mine": "kept"},
+        "data": [],
+    }
+    assert same(path, made)
+
+
+def test_constants_become_initializers_and_shapes_are_there(tmp_path: Path) -> None:
+    model = make_graph()
+    nodes = [
+        helper.make_node("Constant", [], [tensor.name], value=tensor)
+        for tensor in model.graph.initializer
+    ]
+    kept = list(model.graph.node)
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend([*nodes, *kept])
+    path = save(tmp_path, model)
+    _, made = inspect(tmp_path / "step", path)
+    prepared = onnx.load(made)
+    assert "Constant" not in count_ops(prepared)
+    assert {tensor.name for tensor in prepared.graph.initializer} >= {"kernel", "weight"}
+    shapes = {one.name: one.type.tensor_type.shape for one in prepared.graph.value_info}
+    assert [dim.dim_value for dim in shapes["tokens"].dim] == [1, 6, CHANNELS]
+    assert [one.name for one in prepared.graph.input] == ["image"]
+    assert same(path, made)
+
+
+def test_initializers_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
+    model = make_graph()
+    model.graph.input.extend(
+        helper.make_tensor_value_info(one.name, one.data_type, list(one.dims))
+        for one in model.graph.initializer
+    )
+    path = save(tmp_path, model)
+    result, made = inspect(tmp_path / "step", path)
+    assert [one["name"] for one in result.metrics["graph"]["inputs"]] == ["image"]
+    assert [one.name for one in onnx.load(made).graph.input] == ["image"]
+
+
+def test_open_sides_are_those_that_are_given(tmp_path: Path) -> None:
+    path = save(tmp_path, make_graph(("N", 3, "H", "W")))
+    result, made = inspect(tmp_path / "step", path, sides=(HEIGHT, WIDTH))
+    assert result.metrics["graph"]["inputs"][0]["dims"] == [1, 3, HEIGHT, WIDTH]
+    assert (result.metrics["height"], result.metrics["width"]) == (HEIGHT, WIDTH)
+    [output] = result.metrics["graph"]["outputs"]
+    assert output["dims"][2] == 8
+    assert all(isinstance(dim, str) for dim in output["dims"][:2])
+    # The graph itself stays open.
+    assert [dim.dim_param for dim in onnx.load(made).graph.input[0].type.tensor_type.shape.dim][
+        2:
+    ] == ["H", "W"]
+    assert same(path, made)
+
+
+@pytest.mark.parametrize("data", ["weights.bin", "small.onnx.data"])
+def test_weights_in_another_file_go_along(tmp_path: Path, data: str) -> None:
+    path = save(tmp_path / "own", make_graph(), data)
+    result, made = inspect(tmp_path / "first", path)
+    assert result.outputs == []
+    assert result.metrics["data"] == [data]
+    assert result.metrics["graph"]["data"] == "small.onnx.data"
+    assert not made.exists()
+    result, made = inspect(tmp_path / "second", path, data={data: path.with_name(data)})
+    assert result.outputs == ["small.onnx", "small.onnx.data"]
+    path.with_name(data).rename(tmp_path / "gone")
+    whole = save(tmp_path / "whole", make_graph())
+    assert same(whole, made)
+
+
+def refused(folder: Path, path: Path, **given: Any) -> str:
+    with pytest.raises(StageError) as caught:
+        inspect(folder / "step", path, **given)
+    assert caught.value.exit_code == 2
+    assert caught.value.next
+    assert "my/mine.onnx" in caught.value.what
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dims", "dtype", "shown"),
+    [
+        ((4, 3, HEIGHT, WIDTH), TensorProto.FLOAT, "image float32 [4, 3, 32, 48]"),
+        ((1, 1, HEIGHT, WIDTH), TensorProto.FLOAT, "image float32 [1, 1, 32, 48]"),
+        ((1, HEIGHT, WIDTH, 3), TensorProto.FLOAT, "image float32 [1, 32, 48, 3]"),
+        ((1, "C", HEIGHT, WIDTH), TensorProto.FLOAT, "image float32 [1, 'C', 32, 48]"),
+        ((3, HEIGHT, WIDTH), TensorProto.FLOAT, "image float32 [3, 32, 48]"),
+        ((1, 3, HEIGHT, WIDTH), TensorProto.FLOAT16, "image float16 [1, 3, 32, 48]"),
+        ((1, 3, HEIGHT, WIDTH), TensorProto.UINT8, "image uint8 [1, 3, 32, 48]"),
+        ((1, 3, 0, WIDTH), TensorProto.FLOAT, "image float32 [1, 3, 0, 48]"),
+    ],
+)
+def test_what_is_no_picture_is_refused(
+    tmp_path: Path, dims: Sequence[int | str], dtype: int, shown: str
+) -> None:
+    said = refused(tmp_path, save(tmp_path, make_graph(dims, dtype)))
+    assert "does not take one picture" in said
+    assert shown in said
+
+
+def test_two_inputs_are_refused_and_named(tmp_path: Path) -> None:
+    model = make_graph()
+    model.graph.input.append(
+        helper.make_tensor_value_info("points", TensorProto.FLOAT, [1, "N", 2])
+    )
+    assert "points float32 [1, 'N', 2]" in refused(tmp_path, save(tmp_path, model))
+
+
+@pytest.mark.parametrize(
+    ("dims", "sides", "said"),
+    [
+        ((1, 3, HEIGHT, "W"), (), "takes pictures of any width"),
+        ((1, 3, "H", "W"), (), "takes pictures of any height"),
+        ((1, 3, HEIGHT, WIDTH), (HEIGHT, HEIGHT), "of width 48, not 32"),
+        ((1, 3, HEIGHT, "W"), (64, 64), "of height 32, not 64"),
+    ],
+)
+def test_sides_that_are_missing_or_contradict_are_told(
+    tmp_path: Path, dims: Sequence[int | str], sides: Sequence[int], said: str
+) -> None:
+    text = refused(tmp_path, save(tmp_path, make_graph(dims)), sides=sides)
+    assert said in text
+    assert "--image-input-dimension" in text
+
+
+@pytest.mark.parametrize("operator", ["QuantizeLinear", "DynamicQuantizeLinear"])
+def test_a_quantized_graph_is_refused(tmp_path: Path, operator: str) -> None:
+    model = make_graph()
+    if operator == "QuantizeLinear":
+        model.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "scale"))
+        node = helper.make_node(operator, ["embed", "scale"], ["q"])
+    else:
+        node = helper.make_node(operator, ["embed"], ["q", "s", "z"])
+    model.graph.node.append(node)
+    model.graph.output.append(helper.make_tensor_value_info("q", TensorProto.UINT8, None))
+    said = refused(tmp_path, save(tmp_path, model))
+    assert "is quantized already" in said
+    assert operator in said
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph at all", b"\x08\x08"])
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(content)
+    assert "is no ONNX model" in refused(tmp_path, path)
+
+
+def test_a_shape_that_nothing_tells_is_refused(tmp_path: Path) -> None:
+    model = make_graph()
+    model.graph.node[3].op_type = "Mystery"
+    said = refused(tmp_path, save(tmp_path, model))
+    assert "The shape of the output embed of my/mine.onnx cannot be inferred" in said
+
+
+def test_shapes_that_contradict_each_other_are_told(tmp_path: Path) -> None:
+    model = make_graph()
+    wrong = np.zeros((CHANNELS + 1, 8), np.float32)
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(wrong, "weight"))
+    said = refused(tmp_path, save(tmp_path, model))
+    assert "The shapes of my/mine.onnx cannot be inferred" in said
+    assert "MatMul" in said
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "/weights.bin", "a\\b.bin"])
+def test_weights_outside_the_folder_are_refused(tmp_path: Path, place: str) -> None:
+    model = make_graph()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=place)
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert "no file in or below its own folder" in refused(tmp_path, path)
+
+
+def compare(
+    folder: Path, before: ModelProto, after: ModelProto, count: int = 2, **params: Any
+) -> Mapping[str, Any]:
+    """Runs the stage on random pictures; returns its metrics."""
+    inputs = {
+        "original/mine.onnx": save(folder / "before", before),
+        "small.onnx": save(folder / "after", after),
+    }
+    for index in range(count):
+        path = folder / f"{index}.png"
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        inputs[f"pictures/{path.name}"] = path
+    given = {
+        "before": "original/mine.onnx",
+        "after": "small.onnx",
+        "picture": "image",
+        "height": HEIGHT,
+        "width": WIDTH,
+        "preprocessing": PREPROCESSING,
+        "session": {},
+        "kernels": False,
+        **params,
+    }
+    return compare_files.run(make_step(folder / "step", "compare_files", given, inputs)).metrics
+
+
+def test_a_graph_does_not_differ_from_itself(tmp_path: Path) -> None:
+    metrics = compare(tmp_path, make_graph(), make_graph(), kernels=True)
+    assert metrics["outputs"] == [{"tensor": "embed", "snr_db": None, "cosine": 1.0}]
+    assert metrics["pictures"] == ["0.png", "1.png"]
+    assert metrics["integer_kernels"] == 0
+    assert metrics["runtime"].startswith("onnxruntime ")
+
+
+def test_the_loss_is_that_over_all_pictures(tmp_path: Path) -> None:
+    before, after = make_graph(), make_graph()
+    weight = numpy_helper.to_array(after.graph.initializer[1]).copy()
+    weight[3] *= 1.5
+    after.graph.initializer[1].CopyFrom(numpy_helper.from_array(weight, "weight"))
+    [row] = compare(tmp_path, before, after)["outputs"]
+    made: list[list[NDArray[Any]]] = []
+    for place in ("before", "after"):
+        session = Session(tmp_path / place / "mine.onnx", 1)
+        pictures = [
+            preprocess(load_picture(tmp_path / f"{index}.png"), HEIGHT, WIDTH) for index in (0, 1)
+        ]
+        made.append([session.run({"image": one})["embed"] for one in pictures])
+    wanted, found = (np.concatenate(one).astype(np.float64).ravel() for one in made)
+    ratio = 10 * np.log10((wanted**2).sum() / ((found - wanted) ** 2).sum())
+    assert row["snr_db"] == pytest.approx(ratio, abs=0.02)
+    angle = wanted @ found / np.linalg.norm(wanted) / np.linalg.norm(found)
+    assert row["cosine"] == pytest.approx(angle, abs=1e-5)
+    assert row["cosine"] < 0.999
+
+
+def test_a_result_without_numbers_fails(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="output embed holds values that are no numbers") as caught:
+        compare(tmp_path, make_graph(), make_graph(factor=float("nan")))
+    assert caught.value.exit_code == 6
+
+
+def test_an_original_without_numbers_is_its_owners_fault(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="holds values that are no numbers") as caught:
+        compare(tmp_path, make_graph(factor=float("inf")), make_graph())
+    assert caught.value.exit_code == 2
+
+
+def test_a_result_that_cannot_be_loaded_fails(tmp_path: Path) -> None:
+    wrong = make_graph()
+    wrong.graph.node[3].input[1] = "nothing"
+    with pytest.raises(StageError, match="cannot run") as caught:
+        compare(tmp_path, make_graph(), wrong)
+    assert caught.value.exit_code == 6
+
+
+def test_the_second_graph_gets_the_entries_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    class Watched(Session):
+        def __init__(self, path: Path, threads: int, **given: Any) -> None:
+            opened.append((path.parent.name, given))
+            super().__init__(path, threads, **given)
+
+    monkeypatch.setattr(compare_files, "Session", Watched)
+    entry = {"session.disable_quant_qdq": "1"}
+    compare(tmp_path, make_graph(), make_graph(), session=entry)
+    assert opened == [("before", {"config": {}}), ("after", {"config": entry})]
