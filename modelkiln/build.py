@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -43,12 +43,14 @@ class Built:
 
     Attributes:
         seconds: Wall time of each step that ran, by its id.
+        held_back: Targets that were built and not published, for they do not pay here.
     """
 
     published: tuple[Published, ...]
     failed: tuple[Failed, ...]
     seconds: Mapping[str, float]
     records: Mapping[str, Record]
+    held_back: tuple[Target, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -88,8 +90,7 @@ def build(
     if all(one.status is Status.HIT for one in resolved.values()):
         records = find_resolved(resolved)
         with suppress(DamagedBlob):
-            published = _publish_all(kiln, plan, records) if until is None else ()
-            return Built(published=published, failed=(), seconds={}, records=records)
+            return _finish(kiln, plan, records, until)
     # What follows is imported late: a build with nothing to do is over by now.
     from modelkiln.runners import make_runner
     from modelkiln.session import Session
@@ -110,11 +111,10 @@ def build(
             if any(isinstance(error, DamagedBlob) for error in run.errors.values()):
                 continue
             with suppress(DamagedBlob):
-                return Built(
-                    published=_publish_all(kiln, plan, run.records) if until is None else (),
+                return replace(
+                    _finish(kiln, plan, run.records, until),
                     failed=_find_failed(plan, run.records, run.errors, run.skipped),
                     seconds=session.seconds,
-                    records=run.records,
                 )
         raise StoreError(
             f"Files of the store {kiln.artifacts} keep being damaged.",
@@ -123,13 +123,24 @@ def build(
         )
 
 
-def _publish_all(kiln: Kiln, plan: Plan, records: Mapping[str, Record]) -> tuple[Published, ...]:
-    """Publish the targets whose steps are all done."""
-    return tuple(
-        _publish(kiln, plan, one, records)
-        for one in plan.targets
-        if all(name in records for name in plan.needed_by(one))
+def _finish(kiln: Kiln, plan: Plan, records: Mapping[str, Record], until: str | None) -> Built:
+    """Publish the targets whose steps are all done, but for those that nobody named and that are
+    neither smaller nor faster than what they replace."""
+    done = [one for one in plan.targets if all(name in records for name in plan.needed_by(one))]
+    if until is not None:
+        done = []
+    held = [one for one in done if not one.target.by_name and not _pays(records[one.verify])]
+    return Built(
+        published=tuple(_publish(kiln, plan, one, records) for one in done if one not in held),
+        failed=(),
+        seconds={},
+        records=records,
+        held_back=tuple(one.target for one in held),
     )
+
+
+def _pays(verified: Record) -> bool:
+    return verified.metrics.get("pays") is not False
 
 
 def _find_failed(

@@ -1,9 +1,10 @@
 """The catalog: what can be built, as data.
 
-A catalog is a folder with `models/*.toml` (one file a family), `contracts/*.toml`, `formats.toml`,
-`stages.toml`, `pictures/` and `examples/`. Several folders are read in order; later ones add
-entries or go before those of the same name, so that a family is added by files alone. A further
-folder may also hold `exporters/` and `docker/NAME/`, the family's stages and environment.
+A catalog is a folder with `models/*.toml` (one file a family), `contracts/*.toml`,
+`formats/*.toml`, `presets/*.toml`, `stages.toml`, `pictures/`, `calibration/` and `examples/`.
+Several folders are read in order; later ones add entries or go before those of the same name, so
+that a family is added by files alone. A further folder may also hold `exporters/` and
+`docker/NAME/`, the family's stages and environment.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from modelkiln.contract import Contract, read_contracts
 from modelkiln.errors import UsageError
+from modelkiln.format import Format, Presets, fit_format, read_formats, read_presets
 from modelkiln.tables import load_table, need
 
 
@@ -57,19 +59,9 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
-    """What graphs are written as; `stages` make its files, the last one's are published."""
-
-    name: str
-    summary: str
-    stages: tuple[str, ...]
-    runtimes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class StageLimits:
-    """What is set aside for a stage: CPU slots, bytes of memory and of disk, seconds; and whether
-    it needs a GPU."""
+    """What is set aside for a stage: CPU slots, bytes of memory and of disk, seconds; whether it
+    needs a GPU; and whether its bytes depend on what the processor can do."""
 
     cpus: int
     memory_base: int
@@ -78,6 +70,7 @@ class StageLimits:
     disk_weights: float
     timeout_s: int
     gpu: bool = False
+    cpu_level: bool = False
 
     def memory(self, checkpoint_bytes: int) -> int:
         """Bytes to set aside for a model whose checkpoint has this size."""
@@ -94,6 +87,8 @@ class Catalog:
 
     Attributes:
         contracts: By file; several may have one name, for different models.
+        formats: As their files have them; `format_for` has a model's.
+        presets: Other defaults of the formats' parameters, by model and format.
     """
 
     models: Mapping[str, Model]
@@ -103,6 +98,7 @@ class Catalog:
     threads: int
     seed: int
     folders: tuple[Path, ...] = field(default=())
+    presets: Presets = field(default_factory=dict)
 
     def contracts_of(self, model: Model) -> list[Contract]:
         """The contracts that a model offers."""
@@ -111,6 +107,16 @@ class Catalog:
     def contract(self, name: str, model: Model) -> Contract | None:
         """The contract of this name in the form that a model offers, if it does."""
         return next((one for one in self.contracts_of(model) if one.name == name), None)
+
+    def format_for(self, name: str, model: Model, contract: Contract) -> Format:
+        """A format with its defaults for a model and a contract."""
+        return fit_format(self.formats[name], self.presets.get((model.name, name), {}), contract)
+
+    @property
+    def calibration(self) -> Path:
+        """The folder of the calibration pictures that the catalog has: the last of its folders'."""
+        rooms = [folder / "calibration" for folder in self.folders]
+        return next((one for one in reversed(rooms) if one.is_dir()), rooms[0])
 
     def models_with(self, name: str) -> list[str]:
         """The names of the models that offer a contract, in the catalog's order."""
@@ -121,7 +127,6 @@ def load_catalog(folders: Iterable[Path]) -> Catalog:
     """Read catalog folders; UsageError names the file and the entry that is wrong."""
     kept = tuple(folders)
     models: dict[str, Model] = {}
-    formats: dict[str, Format] = {}
     stages: dict[str, StageLimits] = {}
     constants = {"threads": 2, "seed": 0}
     for folder in kept:
@@ -133,14 +138,6 @@ def load_catalog(folders: Iterable[Path]) -> Catalog:
             )
         for path in sorted((folder / "models").glob("*.toml")):
             models.update(_read_models(path, folder))
-        if (path := folder / "formats.toml").is_file():
-            for name, table in load_table(path).items():
-                formats[name] = Format(
-                    name=name,
-                    summary=table["summary"],
-                    stages=tuple(table["stages"]),
-                    runtimes=tuple(table["runtimes"]),
-                )
         if (path := folder / "stages.toml").is_file():
             for name, table in load_table(path).items():
                 if name in constants:
@@ -154,16 +151,35 @@ def load_catalog(folders: Iterable[Path]) -> Catalog:
                         disk_weights=table["disk"]["weights"],
                         timeout_s=table["timeout_s"],
                         gpu=bool(table.get("gpu", False)),
+                        cpu_level=bool(table.get("cpu_level", False)),
                     )
+    contracts = read_contracts(kept, {name: one.family for name, one in models.items()})
+    formats = read_formats(kept)
+    _check_formats(contracts, formats)
     return Catalog(
         models=models,
-        contracts=read_contracts(kept, {name: one.family for name, one in models.items()}),
+        contracts=contracts,
         formats=formats,
+        presets=read_presets(kept, formats, list(models)),
         stages=stages,
         threads=constants["threads"],
         seed=constants["seed"],
         folders=kept,
     )
+
+
+def _check_formats(contracts: Mapping[str, Contract], formats: Mapping[str, Format]) -> None:
+    for stem, contract in contracts.items():
+        for name in contract.formats:
+            if name not in formats:
+                why = f"The formats are {', '.join(formats) or 'none'}."
+            elif formats[name].replaces and not contract.quantization.graphs:
+                why = "Its `quantization` does not say which graphs get lower precision."
+            else:
+                continue
+            raise UsageError(
+                f"The contract {stem} cannot come as {name!r}.", why, "Correct its file."
+            )
 
 
 def _read_models(path: Path, folder: Path) -> dict[str, Model]:

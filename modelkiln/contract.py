@@ -7,17 +7,25 @@ it out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelkiln.errors import UsageError
-from modelkiln.parameter import Parameter, read_parameters
-from modelkiln.tables import load_table, need
+from modelkiln.parameter import Parameter
+from modelkiln.parameter_table import read_parameters
+from modelkiln.tables import choose_models, find_files, load_merged, need
 
 ROOM = "contracts"
 MERGED = ("options", "parameters", "tolerances", "inert")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """Which graphs of a contract formats of lower precision take: by default, and on request."""
+
+    graphs: tuple[str, ...] = ()
+    on_request: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,7 @@ class Contract:
     graphs: tuple[Mapping[str, Any], ...]
     yields: str
     golden: Mapping[str, Any]
+    quantization: Quantization = field(default=Quantization())
 
 
 def read_contracts(
@@ -62,11 +71,9 @@ def read_contracts(
     Raises:
         UsageError: A file is wrong; two of one folder have one name and a model in common.
     """
-    files = {
-        path.stem: path for folder in folders for path in sorted((folder / ROOM).glob("*.toml"))
-    }
+    files = find_files(folders, ROOM)
     read = {
-        stem: _read_contract(path, _read_merged(stem, files), folders, model_families)
+        stem: _read_contract(path, load_merged(stem, files, MERGED), folders, model_families)
         for stem, path in files.items()
     }
     claims: dict[tuple[str, str], dict[int, str]] = {}
@@ -90,37 +97,6 @@ def read_contracts(
     }
 
 
-def _read_merged(
-    stem: str, files: Mapping[str, Path], trail: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """A file's document with what it extends."""
-    path = files[stem]
-    if stem in trail:
-        raise UsageError(
-            f"{files[trail[-1]]} extends {path}, and so itself.",
-            f"The files go round: {' -> '.join([*trail[trail.index(stem) :], stem])}.",
-            "Take `extends` out of one of them.",
-        )
-    data = load_table(path)
-    if "extends" not in data:
-        return data
-    base = need(data, "extends", str, path)
-    if base not in files:
-        raise UsageError(
-            f"{path} extends {path.with_name(base + '.toml')}, which is not there.",
-            f"`extends` is a file of {ROOM}/ without its suffix: {', '.join(sorted(files))}.",
-            "Correct it, or restore the file with git.",
-        )
-    merged = _read_merged(base, files, (*trail, stem))
-    for name, value in data.items():
-        if name in MERGED:
-            merged[name] = {**merged.get(name, {}), **need(data, name, dict, path)}
-        elif name != "extends":
-            merged[name] = value
-    merged.pop("extends", None)
-    return merged
-
-
 def _read_contract(
     path: Path, data: dict[str, Any], folders: Sequence[Path], model_families: Mapping[str, str]
 ) -> Contract:
@@ -132,31 +108,35 @@ def _read_contract(
         version=need(data, "version", int, path),
         summary=need(data, "summary", str, path),
         families=families,
-        models=_choose_models(path, data, known),
+        models=choose_models(path, data, known),
         provider=need(data, "provider", str, path),
         formats=tuple(need(data, "formats", list, path)),
         pictures=tuple(_find(folders, "pictures", name) for name in data.get("pictures", [])),
         example=_find(folders, "examples", example) if example else None,
-        parameters=read_parameters(data.get("parameters", {}), path),
+        parameters=read_parameters(data.get("parameters", {}), path, "contract"),
         options=data.get("options", {}),
         graphs=tuple(need(data, "graphs", list, path)),
+        quantization=_read_quantization(path, data),
         yields=str(data.get("yields", "mask")),
         golden={name: value for name, value in data.items() if name != "models"},
     )
 
 
-def _choose_models(path: Path, data: Mapping[str, Any], known: Sequence[str]) -> tuple[str, ...]:
-    if "models" not in data:
-        return tuple(known)
-    patterns = [str(one) for one in need(data, "models", list, path)]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            raise UsageError(
-                f"{path}: `models` has {pattern!r}, which is no model.",
-                f"The models of its families are {', '.join(known) or 'none'}.",
-                "Correct the file.",
-            )
-    return tuple(name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns))
+def _read_quantization(path: Path, data: Mapping[str, Any]) -> Quantization:
+    if "quantization" not in data:
+        return Quantization()
+    table = need(data, "quantization", dict, path)
+    graphs, on_request = need(table, "graphs", list, path), table.get("on_request", [])
+    known = [graph["name"] for graph in data["graphs"]]
+    strange = [str(name) for name in (*graphs, *on_request) if name not in known]
+    if strange or not graphs or len({*graphs, *on_request}) < len(graphs) + len(on_request):
+        raise UsageError(
+            f"{path}: `quantization` does not name graphs of the contract, each once.",
+            f"Its graphs are {', '.join(known)}; named are "
+            f"{', '.join(map(str, (*graphs, *on_request))) or 'none'}.",
+            "Correct the file.",
+        )
+    return Quantization(graphs=tuple(graphs), on_request=tuple(on_request))
 
 
 def _find(folders: Sequence[Path], room: str, name: str) -> Path:

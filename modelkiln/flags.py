@@ -1,4 +1,4 @@
-"""Which parameters the contracts have, read for the command line and for nothing else.
+"""Which parameters contracts and formats have, read for the command line and for nothing else.
 
 Every command starts with this, so it looks at the tables alone and takes no offence: what is wrong
 with a file is told when the catalog is loaded.
@@ -12,10 +12,11 @@ from modelkiln.paths import catalog_folders
 
 
 def read_flags() -> dict[str, str]:
-    """What each parameter means, by name; of contracts that share one, the last that says it."""
+    """What each parameter means, by name; of files that share one, the last that says it."""
     flags: dict[str, str] = {}
     for folder in catalog_folders():
-        for path in sorted((folder / "contracts").glob("*.toml")):
+        rooms = (folder / "contracts", folder / "formats")
+        for path in (path for room in rooms for path in sorted(room.glob("*.toml"))):
             with suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
                 tables = tomllib.loads(path.read_text(encoding="utf-8")).get("parameters", {})
                 for name, table in tables.items():

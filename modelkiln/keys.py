@@ -1,8 +1,9 @@
 """Keys: what a step's result depends on, and nothing else.
 
 A key is the SHA-256 of a document (canonical JSON) with the stage, its parameters, the digests of
-its inputs, the digests of the stage's own source files and the identity of its environment. The
-document is kept in the record, so that `plan --explain` can name the part that changed.
+its inputs, the digests of the stage's own source files and the identity of its environment; and
+what the processor can do, where the catalog says that a stage's bytes depend on it. The document is
+kept in the record, so that `plan --explain` can name the part that changed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -51,12 +52,14 @@ class KeyMaker:
             have made a record; that of the runner in use comes first.
         threads: Thread count of every stage, a constant of the catalog.
         seed: Seed of every stage, likewise.
+        cpu_level: What this machine's processor can do.
     """
 
     sources: SourceTree
     environments: Callable[[str], Iterable[Mapping[str, Any]]]
     threads: int
     seed: int
+    cpu_level: Callable[[], str]
 
     def documents(self, step: Step, records: Mapping[str, Record]) -> Iterator[dict[str, Any]]:
         """The key documents of a step, one for each identity of its environment.
@@ -81,6 +84,7 @@ class KeyMaker:
             "source": dict(self.sources.digests(step.modules)),
             "threads": self.threads,
             "seed": self.seed,
+            **({"cpu": self.cpu_level()} if step.cpu_level else {}),
         }
         for identity in self.environments(step.environment):
             yield {**common, "environment": dict(identity)}

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln import console
+from modelkiln.calibration import Pictures, choose_pictures
 from modelkiln.catalog import Catalog, load_catalog
 from modelkiln.environments import Environment, environment
 from modelkiln.errors import KilnError, UsageError
 from modelkiln.keys import KeyMaker, Resolved, Status, resolve
+from modelkiln.machine import cpu_level
 from modelkiln.paths import REPOSITORY, artifacts_root, cache_root, catalog_folders
 from modelkiln.pins import BasePin, load_base
-from modelkiln.plan import Plan, Planner
+from modelkiln.plan import Plan
+from modelkiln.planner import Planner
 from modelkiln.records import Record
 from modelkiln.runners import Choice, RunnerName, choose, parse_runner, require_dockerfile
 from modelkiln.sources import SourceTree
@@ -34,7 +37,7 @@ class Options:
         runner: `auto`, `docker` or `local`.
         jobs: Steps at once; 0 for as many as the machine takes.
         mirrors: URL prefixes or folders that hold checkpoints.
-        parameters: Contract parameters given as flags.
+        parameters: Parameters of contracts and formats given as flags.
     """
 
     weights: str = "official"
@@ -68,6 +71,7 @@ class Kiln:
         self.cache = cache_root()
         self.runner_name = parse_runner(self.options.runner)
         self._choice: Choice | None = None
+        self._pictures: dict[tuple[Path, str, int], Pictures] = {}
         self._known_identities: dict[tuple[RunnerName, str], Mapping[str, Any]] = {}
 
     @cached_property
@@ -171,20 +175,45 @@ class Kiln:
             environments=self._identities,
             threads=self.catalog.threads,
             seed=self.catalog.seed,
+            cpu_level=cpu_level,
         )
 
     def targets(self, text: str | Sequence[str]) -> list[Target]:
         """The targets that a command line names: targets and globs, separated by commas."""
         texts = text.split(",") if isinstance(text, str) else list(text)
         self._check_parameters()
-        return select_targets(self.catalog, texts, self.weights, self.options.parameters)
+        return select_targets(
+            self.catalog, texts, self.weights, self.options.parameters, self.choose_pictures
+        )
+
+    def choose_pictures(self, folder: Path, extension: str, count: int) -> Pictures:
+        """The calibration pictures of a folder, looked for once a command.
+
+        Raises:
+            UsageError: There is no such folder, or too few in it.
+        """
+        asked = (folder, extension, count)
+        if asked not in self._pictures:
+            self._pictures[asked] = choose_pictures(
+                folder, extension, count, self.stat_cache.digest
+            )
+        return self._pictures[asked]
+
+    @cached_property
+    def has_gpu(self) -> bool:
+        """Whether this machine has a GPU."""
+        from modelkiln.probes import probe_gpu
+
+        return probe_gpu().found
 
     def _check_parameters(self) -> None:
-        known = {name for one in self.catalog.contracts.values() for name in one.parameters}
+        contracts, formats = self.catalog.contracts.values(), self.catalog.formats.values()
+        known = {name for one in contracts for name in one.parameters}
+        known.update(name for one in formats for name in one.parameters)
         for name in self.options.parameters:
             if name not in known:
                 raise UsageError(
-                    f"No contract has a parameter {name!r}.",
+                    f"No contract or format has a parameter {name!r}.",
                     f"Known: {', '.join(sorted(known))}.",
                     "invoke targets shows every target.",
                 )
@@ -195,6 +224,8 @@ class Kiln:
             self.catalog,
             exists=lambda module: self.sources.find(module) is not None,
             sources=self.sources.digests,
+            choose=self.choose_pictures,
+            has_gpu=lambda: self.has_gpu,
         )
         return planner.plan(targets, until)
 

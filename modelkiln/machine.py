@@ -64,6 +64,35 @@ def check_platform(system: str = "", machine: str = "", python: tuple[int, int] 
         )
 
 
+# The psABI's levels of x86-64, each with what it adds to the one before, as /proc/cpuinfo has it.
+_LEVELS = (
+    ("x86-64-v2", "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"),
+    ("x86-64-v3", "abm avx avx2 bmi1 bmi2 f16c fma movbe xsave"),
+    ("x86-64-v4", "avx512bw avx512cd avx512dq avx512f avx512vl"),
+)
+# What integer kernels make of numbers depends on these.
+_INTEGER_FEATURES = ("avx_vnni", "avx512_vnni", "amx_int8")
+
+
+@cache
+def cpu_level() -> str:
+    """What the processor can do, such as ``x86-64-v4 avx512_vnni amx_int8``: its level, and what it
+    has for 8-bit integers."""
+    return describe_cpu(_read("/proc/cpuinfo"))
+
+
+def describe_cpu(cpuinfo: str) -> str:
+    """The level and the features that the first processor in /proc/cpuinfo's text has."""
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    flags = next((set(rest.split()) for name, _, rest in lines if name.strip() == "flags"), set())
+    level = "x86-64"
+    for name, needs in _LEVELS:
+        if not flags.issuperset(needs.split()):
+            break
+        level = name
+    return " ".join((level, *(one for one in _INTEGER_FEATURES if one in flags)))
+
+
 def cpu_count() -> int:
     """Processors that this process may use: its affinity, bounded by the control group's quota."""
     count = len(os.sched_getaffinity(0))
@@ -126,6 +155,25 @@ def require_disk(path: Path, need: int, purpose: str) -> None:
             f"The filesystem that holds {path} is nearly full.",
             "Free some with invoke env.prune or invoke store.gc, or let MODELKILN_CACHE or "
             "MODELKILN_ARTIFACTS name a folder on a larger disk.",
+        )
+
+
+def require_gpu(found: bool, purpose: str) -> None:
+    """Stops before work that was asked to run on a GPU where there is none.
+
+    Args:
+        found: Whether the machine has one.
+        purpose: What for, to follow "for".
+
+    Raises:
+        EnvironmentFailure: There is none.
+    """
+    if not found:
+        raise EnvironmentFailure(
+            f"This machine has no GPU for {purpose}.",
+            "CUDA was asked for, and nvidia-smi names no device.",
+            "Leave --calibration-eps out, or use a machine with an NVIDIA GPU; invoke doctor says "
+            "what was found.",
         )
 
 

@@ -10,6 +10,7 @@ from modelkiln.contract import Contract
 from modelkiln.errors import UsageError, VerificationFailure
 from modelkiln.hashing import sha256_file
 from modelkiln.kiln import Kiln
+from modelkiln.machine import require_gpu
 from modelkiln.publish import MANIFEST, target_folder
 from modelkiln.runners import make_runner
 from modelkiln.stage import Job, Outcome
@@ -105,8 +106,16 @@ def run_once(
     timeout_s: int = 3600,
     cpus: int = 2,
     memory: int = 4_000_000_000,
+    gpu: bool = False,
 ) -> Iterator[Outcome]:
-    """Run a stage in a scratch folder that is gone after the `with` block."""
+    """Run a stage in a scratch folder that is gone after the `with` block.
+
+    Raises:
+        EnvironmentFailure: It needs a GPU, and there is none; or its environment cannot be made.
+        KilnError: It failed.
+    """
+    if gpu:
+        require_gpu(kiln.has_gpu, name)
     job = Job(
         name=name,
         environment=environment,
@@ -120,6 +129,7 @@ def run_once(
         timeout_s=timeout_s,
         cpus=cpus,
         memory=memory,
+        gpu=gpu,
     )
     runner = make_runner(kiln, kiln.choose_runner([environment]))
     runner.get_ready([environment])

@@ -1,20 +1,15 @@
-"""The parameters of a contract: what may stand in a target's variant and behind a flag.
+"""The parameters of contracts and formats: what may stand in a target's variant, behind a flag.
 
-A table `[parameters.NAME]` has `default`, `token` (how a target spells a value, with one `{}` for
-it), `stages` (those whose keys it enters), `help`, and either `choices`, a closed set, or
-`multiple` and `most_pixels`: then a value is any picture size that fits them, `HEIGHTxWIDTH`.
+A parameter has one of a closed set of values, or a picture size. `parameter_kinds` has others,
+`parameter_table` says how each is written in the catalog.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 from modelkiln.errors import UsageError
-from modelkiln.flags import is_flag
-from modelkiln.tables import need
 
 Value = str | int
 
@@ -30,6 +25,8 @@ class Parameter:
         token: How a value is written in a target, with one `{}` for the value.
         stages: The stages whose keys it enters.
         help: What it means, for `--help`.
+        owner: Whose it is: `contract` or `format`.
+        refused: Words that might be expected among its values and are none, with the reason.
     """
 
     name: str
@@ -38,6 +35,13 @@ class Parameter:
     token: str
     stages: tuple[str, ...]
     help: str
+    owner: str = "contract"
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def flag(self) -> str:
+        """Its flag."""
+        return f"--{self.name.replace('_', '-')}"
 
     @property
     def forms(self) -> str:
@@ -46,29 +50,53 @@ class Parameter:
 
     def spell(self, value: Value) -> str:
         """The value as a target's variant spells it."""
-        return self.token.format(value)
+        return self.token.format(write_value(value))
 
     def read_token(self, token: str) -> Value | None:
-        """The value that a target's variant spells so; None where it spells none of this."""
+        """The value that a target's variant spells so; None where it spells none of this.
+
+        Raises:
+            UsageError: It spells one that is refused.
+        """
+        for word in self.refused:
+            if self.spell(word) == token:
+                self.parse(word)
         return next((one for one in self.choices if self.spell(one) == token), None)
+
+    def split(self, text: str) -> list[str]:
+        """The values that a flag's text names, each to be parsed."""
+        return [one.strip() for one in text.split(",")]
 
     def parse(self, text: str) -> Value:
         """The value that a command line's text means; UsageError where it is none."""
+        return self.pick(text)
+
+    def pick(self, text: str) -> Value:
+        """The choice with this name, in any case; UsageError where there is none."""
         for choice in self.choices:
-            if str(choice) == text:
+            if write_value(choice).lower() == text.lower():
                 return choice
-        allowed = ", ".join(map(str, self.choices))
+        allowed = ", ".join(map(write_value, self.choices))
+        default = write_value(self.default)
         raise UsageError(
             f"{self.name} cannot be {text!r}.",
-            f"The contract allows {allowed}.",
-            f"Leave --{_flag(self.name)} out for the default, {self.default}.",
+            self.refused.get(text.lower(), f"The {self.owner} allows {allowed}."),
+            f"Leave {self.flag} out for the default, {default}.",
         )
+
+    def bare(self, token: str) -> str | None:
+        """What stands in a token for the value; None where it is another parameter's."""
+        before, after = self.token.split("{}")
+        long = len(token) > len(before) + len(after)
+        if not long or not token.startswith(before) or not token.endswith(after):
+            return None
+        return token[len(before) : len(token) - len(after)]
 
     def numbers(self, value: Value) -> dict[str, int]:
         """What dims may use: a number under its name, a size as `height` and `width`."""
-        if isinstance(value, int):
+        if type(value) is int:
             return {self.name: value}
-        found = _SIZE.fullmatch(value)
+        found = _SIZE.fullmatch(str(value))
         return {"height": int(found[1]), "width": int(found[2])} if found else {}
 
 
@@ -89,11 +117,8 @@ class SizeParameter(Parameter):
         return self.spell("HEIGHTxWIDTH")
 
     def read_token(self, token: str) -> Value | None:
-        before, after = self.token.split("{}")
-        if not token.startswith(before) or not token.endswith(after):
-            return None
-        text = token[len(before) : len(token) - len(after)]
-        return self.parse(text) if _SIZE.fullmatch(text) else None
+        text = self.bare(token)
+        return self.parse(text) if text and _SIZE.fullmatch(text) else None
 
     def parse(self, text: str) -> Value:
         """The size that a command line's text means, without leading zeros.
@@ -106,7 +131,7 @@ class SizeParameter(Parameter):
             raise UsageError(
                 f"{self.name} cannot be {text!r}.",
                 "It is written HEIGHTxWIDTH, in pixels.",
-                f"For example: --{_flag(self.name)} {self.default}",
+                f"For example: {self.flag} {self.default}",
             )
         height, width = map(int, found.groups())
         if height * width > self.most_pixels:
@@ -146,52 +171,6 @@ class SizeParameter(Parameter):
         return f"{high}x{wide}"
 
 
-def read_parameters(tables: Mapping[str, Any], path: Path) -> dict[str, Parameter]:
-    """The parameters of a contract's document, by name; UsageError where one is wrong."""
-    return {name: _read(name, table, path) for name, table in tables.items()}
-
-
-def _read(name: str, table: Mapping[str, Any], path: Path) -> Parameter:
-    if not is_flag(name):
-        raise UsageError(
-            f"{path}: no parameter can be called {name!r}.",
-            "It is an argument of every command: letters, digits and underscores, no keyword.",
-            "Call it by another name.",
-        )
-    token = need(table, "token", str, path)
-    default = table.get("default")
-    if token.count("{}") != 1 or not isinstance(default, str | int):
-        raise UsageError(
-            f"{path}: the parameter {name} is wrong.",
-            "Its `token` has one {} for the value, and its `default` is a text or an integer.",
-            "Correct the file.",
-        )
-    shared: dict[str, Any] = {
-        "name": name,
-        "default": default,
-        "token": token,
-        "stages": tuple(need(table, "stages", list, path)),
-        "help": str(table.get("help", "")),
-    }
-    if "choices" in table:
-        parameter = Parameter(**shared, choices=tuple(need(table, "choices", list, path)))
-    else:
-        parameter = SizeParameter(
-            **shared,
-            choices=(),
-            multiple=need(table, "multiple", int, path),
-            most_pixels=need(table, "most_pixels", int, path),
-        )
-    try:
-        parameter.parse(str(default))
-    except UsageError as error:
-        raise UsageError(
-            f"{path}: the default of the parameter {name} is none of its values.",
-            f"{error.what} {error.why}",
-            "Correct the file.",
-        ) from error
-    return parameter
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
+def write_value(value: Value) -> str:
+    """A value as users write it: switches are `true` and `false`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

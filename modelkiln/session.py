@@ -12,7 +12,7 @@ from modelkiln.errors import EnvironmentFailure, KilnError, PinError, StageFailu
 from modelkiln.hashing import sha256_file
 from modelkiln.keys import Resolved, Status, resolve_step
 from modelkiln.kiln import Kiln
-from modelkiln.machine import cpu_count, memory_available, require_disk
+from modelkiln.machine import cpu_count, memory_available, require_disk, require_gpu
 from modelkiln.plan import PinnedFile, Plan, SourceFile, Step, StepOutput
 from modelkiln.provision import show_progress
 from modelkiln.records import Blob, Record
@@ -37,6 +37,9 @@ class Session:
     def get_ready(self, resolved: Mapping[str, Resolved]) -> None:
         """Make sure of disk, environments and checkpoints before the first step starts."""
         work = [one for one in resolved.values() if one.status is not Status.HIT]
+        for one in work:
+            if one.step.gpu:
+                require_gpu(self._kiln.has_gpu, one.step.id)
         self._require_disk(work)
         for one in work:
             for source in one.step.inputs.values():

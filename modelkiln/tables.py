@@ -1,7 +1,8 @@
 """Reading the catalog's TOML, so that an error names the file and the entry that is wrong."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,71 @@ def need(table: Mapping[str, Any], name: str, kind: type, path: Path) -> Any:
             f"{path}: `{name}` must be {TYPE_NAMES[kind]}.", f"It is {found}.", "Correct the file."
         )
     return value
+
+
+def find_files(folders: Sequence[Path], room: str) -> dict[str, Path]:
+    """The TOML files of a room of catalog folders, by name without suffix; later folders win."""
+    return {
+        path.stem: path for folder in folders for path in sorted((folder / room).glob("*.toml"))
+    }
+
+
+def load_merged(
+    stem: str, files: Mapping[str, Path], merged: Collection[str], trail: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A file's document with that of the file that its `extends` names, by stem, below it.
+
+    Args:
+        files: Those of the room, by stem.
+        merged: Tables that are merged entry by entry; what else the file says replaces what the
+            other says.
+        trail: The files that led here.
+
+    Raises:
+        UsageError: A file is wrong, is not there, or extends itself.
+    """
+    path = files[stem]
+    if stem in trail:
+        raise UsageError(
+            f"{files[trail[-1]]} extends {path}, and so itself.",
+            f"The files go round: {' -> '.join([*trail[trail.index(stem) :], stem])}.",
+            "Take `extends` out of one of them.",
+        )
+    data = load_table(path)
+    if "extends" not in data:
+        return data
+    base = need(data, "extends", str, path)
+    if base not in files:
+        raise UsageError(
+            f"{path} extends {path.with_name(base + '.toml')}, which is not there.",
+            f"`extends` is a file of {path.parent.name}/ without its suffix: "
+            f"{', '.join(sorted(files))}.",
+            "Correct it, or restore the file with git.",
+        )
+    document = load_merged(base, files, merged, (*trail, stem))
+    for name, value in data.items():
+        if name in merged:
+            document[name] = {**document.get(name, {}), **need(data, name, dict, path)}
+        elif name != "extends":
+            document[name] = value
+    document.pop("extends", None)
+    return document
+
+
+def choose_models(path: Path, data: Mapping[str, Any], known: Sequence[str]) -> tuple[str, ...]:
+    """The models that a document's `models`, globs, are for; all of them where it has none.
+
+    Raises:
+        UsageError: A glob matches no model.
+    """
+    if "models" not in data:
+        return tuple(known)
+    patterns = [str(one) for one in need(data, "models", list, path)]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise UsageError(
+                f"{path}: `models` has {pattern!r}, which is no model.",
+                f"The models that it can be for are {', '.join(known) or 'none'}.",
+                "Correct the file.",
+            )
+    return tuple(name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns))

@@ -1,27 +1,36 @@
-"""Targets: `MODEL[+WEIGHTS]/CONTRACT[@VARIANT]/FORMAT`, and the globs that select many.
+"""Targets: `MODEL[+WEIGHTS]/CONTRACT[@VARIANT]/FORMAT[@VARIANT]`, and the globs that select many.
 
-VARIANT names, sorted and joined with dots, every parameter that differs from its default:
-`sam2.1_hiera_tiny+random0/image@opset20/onnx-fp32`. WEIGHTS is `randomN`, or the first twelve hex
-digits of a file's SHA-256; official weights are not named.
+VARIANT names, sorted and joined with dots, every parameter of the contract or of the format that
+differs from its default: `sam2.1_hiera_tiny+random0/image@opset20/onnx-fp32`. WEIGHTS is `randomN`,
+or the first twelve hex digits of a file's SHA-256; official weights are not named.
 """
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import product
 from typing import Any, TypeVar
 
-from modelkiln.catalog import Catalog, Format, Model
+from modelkiln.calibration import Pictures
+from modelkiln.calibration_options import (
+    ChoosePictures,
+    choose_anew,
+    choose_own,
+    require_sides,
+)
+from modelkiln.catalog import Catalog, Model
 from modelkiln.contract import Contract
 from modelkiln.errors import UsageError
-from modelkiln.parameter import Value
+from modelkiln.format import Format
+from modelkiln.parameter import Parameter, Value
+from modelkiln.parameter_kinds import PicturesParameter, SidesParameter, entries
 from modelkiln.signature import fill_contract
+from modelkiln.variant import Flags, Variant, read_variants
 
 T = TypeVar("T")
-Variant = tuple[tuple[str, Value], ...]
 MAX_SEED = 2**32 - 1
+GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +82,22 @@ Weights = OfficialWeights | RandomWeights | FileWeights
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One thing to build."""
+    """One thing to build.
+
+    Attributes:
+        format: With the defaults that it has for this model and contract.
+        pictures: Calibration pictures of the user's own.
+        by_name: Whether its name was given, and no glob that it matches.
+    """
 
     model: Model
     weights: Weights
     contract: Contract
     variant: Variant
     format: Format
+    format_variant: Variant = ()
+    pictures: Pictures | None = None
+    by_name: bool = field(default=True, compare=False)
 
     @property
     def model_name(self) -> str:
@@ -93,8 +111,25 @@ class Target:
         return self.contract.name + ("@" + ".".join(tokens) if tokens else "")
 
     @property
+    def format_name(self) -> str:
+        """The format with its variant, as in a target."""
+        tokens = sorted(
+            self.spell_format(name, value)
+            for name, value in self.format_variant
+            if name in self.format.parameters
+        )
+        return self.format.name + ("@" + ".".join(tokens) if tokens else "")
+
+    def spell_format(self, name: str, value: Value) -> str:
+        """A value of one of the format's parameters, as its variant spells it."""
+        parameter = self.format.parameters[name]
+        if isinstance(parameter, PicturesParameter) and self.pictures is not None:
+            return parameter.spell(self.pictures.digest[:12])
+        return parameter.spell(value)
+
+    @property
     def name(self) -> str:
-        return f"{self.model_name}/{self.contract_name}/{self.format.name}"
+        return f"{self.model_name}/{self.contract_name}/{self.format_name}"
 
     @property
     def parameters(self) -> dict[str, Value]:
@@ -102,20 +137,40 @@ class Target:
         values = {name: one.default for name, one in self.contract.parameters.items()}
         return {**values, **dict(self.variant)}
 
+    @property
+    def format_parameters(self) -> dict[str, Value]:
+        """Every parameter of the format with its value."""
+        values = {name: one.default for name, one in self.format.parameters.items()}
+        return {**values, **dict(self.format_variant)}
+
+    @property
+    def all_parameters(self) -> Mapping[str, Parameter]:
+        """Those of the contract, then those of the format."""
+        return {**self.contract.parameters, **self.format.parameters}
+
     @cached_property
     def golden(self) -> Mapping[str, Any]:
-        """The contract's document, filled in for this model and these parameters."""
+        """The contract's document, filled in for this model and these parameters, with what the
+        format's sessions need."""
         settings = self.model.settings.items()
         numbers = {name: value for name, value in settings if type(value) is int}
         for name, value in self.parameters.items():
             numbers |= self.contract.parameters[name].numbers(value)
-        return fill_contract(self.contract.golden, numbers, self.model.checkpoint.bytes)
+        size = int(self.model.checkpoint.bytes * self.format.weights)
+        filled = fill_contract(self.contract.golden, numbers, size)
+        return {**filled, "session": dict(self.format.session)} if self.format.session else filled
 
     @property
     def graphs(self) -> Sequence[Mapping[str, Any]]:
         """The graphs of the contract's document."""
         graphs: Sequence[Mapping[str, Any]] = self.golden["graphs"]
         return graphs
+
+    @property
+    def quantized(self) -> list[str]:
+        """The names of the graphs that the format gives lower precision."""
+        chosen = self.format_parameters.get("graphs_to_quantize")
+        return entries(chosen) if chosen else []
 
     @property
     def graph_files(self) -> tuple[str, ...]:
@@ -158,6 +213,7 @@ def select_targets(
     texts: Iterable[str],
     weights: Weights,
     overrides: Mapping[str, Value] | None = None,
+    choose: ChoosePictures = choose_anew,
 ) -> list[Target]:
     """The targets that a command line names, each once, in the catalog's order.
 
@@ -167,16 +223,22 @@ def select_targets(
         weights: What `--weights` says; a target's own `+randomN` goes before it.
         overrides: Parameters given as flags, several values with commas between them; a target's
             own variant goes before them.
+        choose: Chooses calibration pictures of a folder.
 
     Raises:
-        UsageError: a pattern is malformed or matches nothing (near matches are named).
+        UsageError: a pattern is malformed or matches nothing (near matches are named), or there are
+            no such calibration pictures.
     """
-    flags = _Flags(overrides or {})
+    flags = Flags(overrides or {})
     chosen: dict[str, Target] = {}
     for text in texts:
-        for target in _select(catalog, text.strip(), weights, flags):
-            chosen.setdefault(target.name, target)
-    flags.require_use(list(chosen.values()))
+        for one in _select(catalog, text.strip(), weights, flags):
+            target = _settle(one, text.strip(), choose)
+            known = chosen.setdefault(target.name, target)
+            if target.by_name and not known.by_name:
+                chosen[target.name] = target
+    found = list(chosen.values())
+    flags.require_use([list(one.all_parameters) for one in found], found[0].name if found else "")
     if not chosen:
         raise UsageError(
             "No target was named.", "The list is empty.", "invoke targets shows every target."
@@ -184,7 +246,7 @@ def select_targets(
     return list(chosen.values())
 
 
-def _select(catalog: Catalog, text: str, weights: Weights, flags: "_Flags") -> list[Target]:
+def _select(catalog: Catalog, text: str, weights: Weights, flags: Flags) -> list[Target]:
     parts = text.split("/")
     if len(parts) != 3 or not all(parts):
         raise UsageError(
@@ -194,13 +256,7 @@ def _select(catalog: Catalog, text: str, weights: Weights, flags: "_Flags") -> l
         )
     model_text, _, weights_text = parts[0].partition("+")
     contract_text, _, variant_text = parts[1].partition("@")
-    format_text, _, format_variant = parts[2].partition("@")
-    if format_variant:
-        raise UsageError(
-            f"{text!r}: the format has no variant {format_variant!r}.",
-            f"{format_text} takes no parameters.",
-            f"Write {parts[0]}/{parts[1]}/{format_text}.",
-        )
+    format_text, _, format_variant_text = parts[2].partition("@")
     chosen_weights = _weights_of(weights_text, weights, text)
     models = _match(catalog.models, model_text, "model", text, catalog)
     names = {one.name: one.name for one in catalog.contracts.values()}
@@ -212,14 +268,22 @@ def _select(catalog: Catalog, text: str, weights: Weights, flags: "_Flags") -> l
             weights=chosen_weights,
             contract=contract,
             variant=variant,
-            format=catalog.formats[name],
+            format=form,
+            format_variant=format_variant,
+            by_name=not GLOB.intersection(text),
         )
         for model in models
         for contract in catalog.contracts_of(model)
         if contract.name in contracts
-        for variant in _variants(contract, variant_text, flags, text)
+        for variant in read_variants(
+            contract.parameters, variant_text, flags, f"contract {contract.name}", text
+        )
         for name in contract.formats
         if fnmatchcase(name, format_text)
+        for form in [catalog.format_for(name, model, contract)]
+        for format_variant in read_variants(
+            form.parameters, format_variant_text, flags, f"format {name}", text
+        )
     ]
     if not found:
         flags.require_use([])
@@ -229,6 +293,35 @@ def _select(catalog: Catalog, text: str, weights: Weights, flags: "_Flags") -> l
             _suggest(catalog, text) or "invoke targets shows every target.",
         )
     return found
+
+
+def _settle(target: Target, text: str, choose: ChoosePictures) -> Target:
+    """The target with its calibration pictures, and without what only had to be checked."""
+    values = target.format_parameters
+    kept = []
+    for name, value in target.format_variant:
+        if isinstance(target.format.parameters[name], SidesParameter):
+            graphs = [one for one in target.graphs if one["name"] in target.quantized]
+            sized = "size" in target.contract.parameters
+            plain = f"{target.model_name}/{target.contract_name}"
+            require_sides(str(value), graphs, plain, sized)
+        else:
+            kept.append((name, value))
+    target = replace(target, format_variant=tuple(kept), pictures=choose_own(values, choose))
+    for token in filter(None, text.split("/")[2].partition("@")[2].split(".")):
+        for parameter in target.format.parameters.values():
+            if not isinstance(parameter, PicturesParameter):
+                continue
+            asked = parameter.read_token(token)
+            found = target.pictures.digest[:12] if target.pictures else None
+            if asked not in (None, found):
+                raise UsageError(
+                    f"{text!r} asks for pictures {asked}, which were not given.",
+                    "Pictures of your own are found by their folder"
+                    + (f"; those of this one are {found}." if found else "."),
+                    "Name the folder: --calibration DIR",
+                )
+    return target
 
 
 def _why_none(
@@ -273,77 +366,6 @@ def _match(known: Mapping[str, T], pattern: str, kind: str, text: str, catalog: 
         f"There is no {kind} {pattern!r} (in {text!r}).",
         hint,
         _suggest(catalog, text) or "invoke targets shows every target.",
-    )
-
-
-class _Flags:
-    """What flags say of parameters: a value, or several with commas between them.
-
-    A contract takes those values that it allows; one that none takes is an error.
-    """
-
-    def __init__(self, given: Mapping[str, Value]) -> None:
-        self._texts = {
-            name: [one.strip() for one in str(value).split(",")] for name, value in given.items()
-        }
-        self._refused: dict[tuple[str, str], UsageError] = {}
-        self._taken: set[tuple[str, str]] = set()
-
-    def values(self, contract: Contract, but: Container[str]) -> dict[str, list[Value]]:
-        """The values for a contract's parameters; `but` are those that a target itself gives."""
-        values: dict[str, list[Value]] = {}
-        for name, texts in self._texts.items():
-            if name not in contract.parameters or name in but:
-                continue
-            values[name] = []
-            for text in texts:
-                try:
-                    values[name].append(contract.parameters[name].parse(text))
-                    self._taken.add((name, text))
-                except UsageError as error:
-                    self._refused.setdefault((name, text), error)
-        return values
-
-    def require_use(self, targets: Sequence[Target]) -> None:
-        """Raises UsageError for a value that no contract takes, and a flag that no target knows."""
-        for refused, error in self._refused.items():
-            if refused not in self._taken or not targets:
-                raise error
-        for name in self._texts if targets else ():
-            if not any(name in one.contract.parameters for one in targets):
-                raise UsageError(
-                    f"None of these targets has a parameter {name!r}.",
-                    f"{targets[0].name} has {', '.join(targets[0].contract.parameters) or 'none'}.",
-                    f"Leave --{name.replace('_', '-')} out.",
-                )
-
-
-def _variants(contract: Contract, text: str, flags: _Flags, target: str) -> Iterator[Variant]:
-    """What a target's own variant and the flags ask for."""
-    own: dict[str, Value] = {}
-    for token in filter(None, text.split(".")):
-        name, value = _read_token(contract, token, target)
-        if own.setdefault(name, value) != value:
-            raise UsageError(
-                f"{target!r} gives {name} two values.",
-                "A target has one value of each parameter.",
-                f"Write two targets, or --{name.replace('_', '-')} with commas.",
-            )
-    given = flags.values(contract, but=own)
-    for values in product(*given.values()):
-        asked = {**own, **dict(zip(given, values, strict=True))}
-        yield tuple(sorted((n, v) for n, v in asked.items() if v != contract.parameters[n].default))
-
-
-def _read_token(contract: Contract, token: str, target: str) -> tuple[str, Value]:
-    for name, parameter in contract.parameters.items():
-        if (value := parameter.read_token(token)) is not None:
-            return name, value
-    allowed = ", ".join(parameter.forms for parameter in contract.parameters.values())
-    raise UsageError(
-        f"{target!r}: contract {contract.name} has no variant {token!r}.",
-        f"It has {allowed}.",
-        f"Leave @{token} out for the default.",
     )
 
 

@@ -1,6 +1,6 @@
 """How a task is made: shared flags, one kiln, and errors turned into exit codes.
 
-The contracts' parameters are flags too, whatever catalog folder they come from.
+The parameters of contracts and formats are flags too, whatever catalog folder they come from.
 """
 
 import errno
@@ -31,7 +31,8 @@ HELP = {
     "offline": "fetch nothing",
     "json": "print the result as JSON",
     "mirror": "URL prefix or folder that holds the checkpoints; may be repeated",
-    "set": "a parameter of the contract, NAME=VALUE, where it has no flag; may be repeated",
+    "set": "a parameter of the contract or the format, NAME=VALUE; may be repeated",
+    "calibration": "short for --image-dir",
     "keep_scratch": "keep the scratch folders of the stages that run",
 }
 FLAGS: dict[str, Any] = {
@@ -43,6 +44,7 @@ FLAGS: dict[str, Any] = {
     "offline": False,
     "mirror": [],
     "set": [],
+    "calibration": "",
     "keep_scratch": False,
     "dry_run": False,
     "json": False,
@@ -59,6 +61,7 @@ def command(
     help: dict[str, str] | None = None,  # noqa: A002
     remembered: bool = False,
     anywhere: bool = False,
+    parameters: bool = True,
 ) -> Callable[[Callable[..., None]], "Task[Any]"]:
     """A task whose body takes a Kiln first; the shared flags are added to its own arguments.
 
@@ -68,6 +71,7 @@ def command(
         help: What the own arguments mean, where HELP does not say it.
         remembered: Whether its answer may be taken from the last time, see `unchanged`.
         anywhere: Whether it also runs where modelkiln is not supported.
+        parameters: Whether the parameters of contracts and formats are flags of it.
     """
 
     def decorate(body: Callable[..., None]) -> "Task[Any]":
@@ -75,7 +79,9 @@ def command(
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
         names = {one.name for one in own}
         shared = [
-            inspect.Parameter(n, keyword, default=v) for n, v in FLAGS.items() if n not in names
+            inspect.Parameter(n, keyword, default=v)
+            for n, v in FLAGS.items()
+            if n not in names and (parameters or n not in {*PARAMETERS, "calibration", "set"})
         ]
         context = inspect.Parameter("context", keyword)
 
@@ -84,7 +90,7 @@ def command(
 
         run.__signature__ = inspect.Signature([context, *own, *shared])  # type: ignore[attr-defined]
         run.__doc__, run.__name__ = body.__doc__, body.__name__
-        names |= FLAGS.keys()
+        names |= {one.name for one in shared}
         texts = {**PARAMETERS, **HELP, **(help or {})}
         texts = {name: text for name, text in texts.items() if name in names}
         made: Task[Any] = task(
@@ -110,6 +116,8 @@ def options_of(values: dict[str, Any]) -> "Options":
     for name in PARAMETERS:
         if values[name]:
             parameters[name] = values[name]
+    if folder := choose_folder(str(parameters.get("image_dir", "")), values["calibration"]):
+        parameters["image_dir"] = folder
     return Options(
         weights=values["weights"],
         trust=values["trust"],
@@ -121,6 +129,17 @@ def options_of(values: dict[str, Any]) -> "Options":
         keep_scratch=values["keep_scratch"],
         parameters=parameters,
     )
+
+
+def choose_folder(image_dir: str, calibration: str) -> str:
+    """What `--image-dir` and its short name say; UsageError where they say different things."""
+    if image_dir and calibration and image_dir != calibration:
+        raise UsageError(
+            "--calibration and --image-dir name different folders.",
+            "They are one option under two names.",
+            "Leave one of them out.",
+        )
+    return image_dir or calibration
 
 
 def _run(

@@ -1,6 +1,7 @@
 """`invoke build` and `invoke build-all`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> No
         EnvironmentFailure: it can build none.
         KilnError: the first target's error, where any failed.
     """
-    targets = kiln.targets(all_target_names(kiln.catalog))
+    everything = kiln.targets(all_target_names(kiln.catalog))
+    targets = [replace(one, by_name=False) for one in everything]
     prepared = prepare(kiln, targets)
     reasons = find_obstacles(kiln, prepared)
     able = [one for one in targets if one.name not in reasons]
@@ -128,15 +130,17 @@ def _build(
     elif until and not built.failed:
         says = f"built {', '.join(one.name for one in targets)} until {until}; nothing is published"
     else:
-        says = "\n".join(line for done in built.published for line in _tell(done, built))
+        lines = [line for done in built.published for line in _tell(done, built)]
+        says = "\n".join((*lines, *(_tell_held_back(one) for one in built.held_back)))
     if says:
         console.say(says)
     raise_failures(built)
-    if kiln.question and built.published and not left_out and not built.changed:
-        unchanged.remember(kiln.question, says, _rests_on(kiln, built))
+    found = built.published or built.held_back
+    if kiln.question and found and not left_out and not built.changed:
+        unchanged.remember(kiln.question, says, rests_on(kiln, built, targets))
 
 
-def _rests_on(kiln: Kiln, built: Built) -> Iterator[Path]:
+def rests_on(kiln: Kiln, built: Built, targets: Sequence[Target]) -> Iterator[Path]:
     """The files that have to stay as they are for a build to do nothing."""
     for record in built.records.values():
         yield kiln.store.record_path(record.key)
@@ -145,6 +149,9 @@ def _rests_on(kiln: Kiln, built: Built) -> Iterator[Path]:
         yield from (done.folder / name for name in (*done.files, MANIFEST))
     if isinstance(kiln.weights, FileWeights):
         yield Path(kiln.weights.path)
+    for pictures in (one.pictures for one in targets if one.pictures):
+        # A folder's times change with every name that comes or goes.
+        yield from (pictures.folder, *pictures.files)
 
 
 def raise_failures(built: Built) -> None:
@@ -181,8 +188,16 @@ def describe(built: Built) -> dict[str, Any]:
             }
             for one in built.failed
         ],
+        "held_back": [one.name for one in built.held_back],
         "seconds": {name: round(seconds, 3) for name, seconds in built.seconds.items()},
     }
+
+
+def _tell_held_back(target: Target) -> str:
+    return (
+        f"{target.name}\n  does not pay here: neither smaller nor faster than "
+        f"{target.format.replaces}, so it is not published; build it by its own name to have it"
+    )
 
 
 def _tell(done: Published, built: Built) -> Iterator[str]:
@@ -192,6 +207,6 @@ def _tell(done: Published, built: Built) -> Iterator[str]:
     for name, blob in sorted(done.files.items()):
         size = human_bytes(blob.bytes)
         yield f"  {name:<20} {size:>9}  sha256:{blob.sha256[:12]}"
-    summary = built.records[f"{done.target.name}/verify"].metrics.get("summary")
-    yield f"  verified: {say_summary(summary)}"
+    metrics: Mapping[str, Any] = built.records[f"{done.target.name}/verify"].metrics
+    yield f"  verified: {say_summary(metrics.get('summary'), metrics.get('benefit'))}"
     yield f"  in {done.folder}"

@@ -88,6 +88,12 @@ def make_legs(kiln: Kiln, targets: Sequence[Target]) -> list[Leg]:
                 f"Its weights lie on this one, in {target.weights.path}.",
                 "Leave --weights out, or say random.",
             )
+        if target.pictures is not None:
+            raise UsageError(
+                f"{target.name} cannot be built by GitHub's machines.",
+                f"Its calibration pictures lie on this one, in {target.pictures.folder}.",
+                "Leave --calibration out.",
+            )
         steps = {name: plan.steps[name] for name in plan.needed_by(one)}
         gpu = any(step.gpu for step in steps.values())
         members, needed = groups.setdefault((target.model_name, gpu), ([], {}))
@@ -120,7 +126,7 @@ def _make_leg(
     return Leg(
         name=re.sub(r"[^A-Za-z0-9._+-]", "_", model) + ("-gpu" if gpu else ""),
         model=model,
-        targets=",".join(target.name for target in targets),
+        targets=",".join(map(_spell_target, targets)),
         environments=environments,
         images=images,
         gpu=gpu,
@@ -128,6 +134,15 @@ def _make_leg(
         key=_make_key(kiln, [step for name, step in plan.steps.items() if name in steps], images),
         timeout=min(most, SET_UP_MINUTES + -(-seconds // 60)),
     )
+
+
+def _spell_target(target: Target) -> str:
+    """A target as a leg names it: one that a glob matched stays a glob, of itself alone, so that it
+    is held back where it does not pay."""
+    if target.by_name or not target.format.replaces:
+        return target.name
+    name = target.format_name
+    return f"{target.name.removesuffix(name)}[{name[0]}]{name[1:]}"
 
 
 def _make_key(kiln: Kiln, steps: Sequence[Step], images: Sequence[Image]) -> str:

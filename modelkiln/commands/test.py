@@ -22,7 +22,7 @@ HOST_SOURCES = (
     "tests/full_size",
     *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/test_*.py")),
 )
-EXPORT_SOURCES = ("exporters", "bench", "web")
+EXPORT_SOURCES = ("exporters", "bench", "web", "tests/quantize")
 # What `make test` leaves out, for it takes minutes and hardly differs from what it runs.
 THOROUGH = "thorough"
 
@@ -37,7 +37,8 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
     parts: Mapping[str, Callable[[], list[list[str]]]] = {
         "lint": lambda: _lint(kiln),
         "host": lambda: [_pytest("not full_size", "--ignore=tests/containers")],
-        "exporters": lambda: [_exporters_pytest(kiln)],
+        "exporters": lambda: [_room_pytest(kiln, "export", "tests/exporters", "tests/bench")],
+        "quantize": lambda: [_room_pytest(kiln, "quantize", "tests/quantize")],
         "containers": lambda: [_pytest("not full_size", room="tests/containers")],
         "full-size": lambda: [_pytest("full_size and not thorough")],
         THOROUGH: lambda: [_pytest("full_size and thorough")],
@@ -69,17 +70,18 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
 
 
 def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
-    elsewhere = ["--ignore=tests/exporters", "--ignore=tests/bench", "--ignore=tests/toy"]
+    rooms = ("exporters", "bench", "quantize", "toy")
+    elsewhere = [f"--ignore=tests/{one}" for one in rooms]
     # -rs: what was left out, for want of an engine or of Node, is told with the reason.
     command = [sys.executable, "-m", "pytest", room, "-rs", *elsewhere]
     return [*command, *options, "-m", marked]
 
 
-def _exporters_pytest(kiln: Kiln) -> list[str]:
-    python = get_python(kiln, "export")
+def _room_pytest(kiln: Kiln, environment: str, *rooms: str) -> list[str]:
+    """Tests that run on the Python of an environment."""
+    python = get_python(kiln, environment)
     lock = REPOSITORY / "tests" / "exporters" / "requirements.txt"
     tools = get_tools(kiln, "pytest", lock, python)
-    rooms = ["tests/exporters", "tests/bench"]
     return ["env", f"PYTHONPATH={tools}", str(python), "-m", "pytest", *rooms]
 
 

@@ -7,7 +7,7 @@ from modelkiln.errors import KilnError, UsageError, VerificationFailure
 from modelkiln.kiln import Kiln
 from modelkiln.once import check_files, find_manifest, run_once
 from modelkiln.plan import StepOutput
-from modelkiln.publish import say_summary, target_folder
+from modelkiln.publish import MANIFEST, say_summary, target_folder
 from modelkiln.target import Target
 
 
@@ -20,7 +20,13 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     """
     results: dict[str, Any] = {}
     failures: list[KilnError] = []
-    for target in kiln.targets(text):
+    targets = kiln.targets(text)
+    held_back = [one for one in targets if is_held_back(kiln, one)]
+    if len(held_back) == len(targets):
+        held_back = []
+    for target in held_back:
+        console.note(f"left out {target.name}: it is not published")
+    for target in (one for one in targets if one not in held_back):
         try:
             metrics = verify_target(kiln, target)
         except VerificationFailure as error:
@@ -30,37 +36,45 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
         else:
             results[target.name] = {"ok": True, **metrics}
             if not as_json:
-                console.say(f"ok  {target.name}  {say_summary(metrics.get('summary'))}")
+                said = say_summary(metrics.get("summary"), metrics.get("benefit"))
+                console.say(f"ok  {target.name}  {said}")
     if as_json:
         console.say_json(results)
     if failures:
         raise failures[0]
 
 
+def is_held_back(kiln: Kiln, target: Target) -> bool:
+    """Whether a target that a glob matched is of a kind that builds hold back, and is not there."""
+    there = (target_folder(kiln, target) / MANIFEST).is_file()
+    return bool(target.format.replaces) and not target.by_name and not there
+
+
 def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
     """Check one target; returns the figures of its verification.
 
     Raises:
-        UsageError: it has not been built, or its reference is no longer in the store.
+        UsageError: it has not been built, or what it is checked against is no longer in the store.
         VerificationFailure: a file was changed, or a gate fails.
     """
     manifest = find_manifest(kiln, target)
     check_files(kiln, target, manifest)
     plan = kiln.plan([target])
-    step = plan.steps[plan.targets[0].verify]
+    one = plan.targets[0]
+    step = plan.steps[one.verify]
     resolved = kiln.resolve(plan)
     folder = target_folder(kiln, target)
     inputs = {}
     for name, source in step.inputs.items():
         assert isinstance(source, StepOutput)
-        if name in target.graph_files:
+        if source.step == one.graphs:
             inputs[name] = folder / name
             continue
         record = resolved[source.step].record
         if record is None:
             raise UsageError(
-                f"The reference of {target.name} is not in the store.",
-                "It was collected, or the sources have changed since the target was built.",
+                f"What {target.name} is checked against is not in the store.",
+                f"{source.step} was collected, or has changed since the target was built.",
                 f"invoke build {target.name}",
             )
         inputs[name] = kiln.store.check(record.outputs[source.name])
@@ -74,5 +88,6 @@ def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
         timeout_s=step.timeout_s,
         cpus=step.cpus,
         memory=step.memory,
+        gpu=step.gpu,
     ) as outcome:
         return dict(outcome.metrics)

@@ -171,7 +171,7 @@ def test_build_all_lists_what_it_cannot_build(invoke: Invoke) -> None:
         (("build", "toy_c/words/toy-text"), 2, "toy_a"),
         (("build", "nothing*/words/toy-text"), 2, "There is no model"),
         (("build", TARGET, "--set", "case=middle"), 2, "lower, upper"),
-        (("build", TARGET, "--set", "colour=red"), 2, "No contract has a parameter"),
+        (("build", TARGET, "--set", "colour=red"), 2, "No contract or format has a parameter"),
         (("build", TARGET, "--runner", "docker"), 4, "No container engine listens"),
         (("build", TARGET, "--runner", "slurm"), 2, "auto, docker and local"),
         (("build", TARGET, "--weights", "/nowhere/model.pt"), 2, "/nowhere/model.pt"),

@@ -13,10 +13,12 @@ from modelkiln.machine import (
     base_python,
     check_platform,
     cpu_count,
+    describe_cpu,
     disk_free,
     interpreter,
     memory_available,
     require_disk,
+    require_gpu,
     unshare_command,
 )
 from modelkiln.units import human_bytes
@@ -128,3 +130,34 @@ def test_unshare_takes_the_network_away() -> None:
     interfaces = done.stdout
     assert "eth" not in interfaces
     assert "'lo'" in interfaces
+
+
+V2 = "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"
+V3 = f"{V2} abm avx avx2 bmi1 bmi2 f16c fma movbe xsave"
+V4 = f"{V3} avx512bw avx512cd avx512dq avx512f avx512vl"
+
+
+@pytest.mark.parametrize(
+    ("flags", "level"),
+    [
+        ("fpu sse2", "x86-64"),
+        (V2, "x86-64-v2"),
+        (V3, "x86-64-v3"),
+        (V3.replace("fma", ""), "x86-64-v2"),
+        (V4, "x86-64-v4"),
+        # A level counts only on top of those below it.
+        (V4.replace("avx2", ""), "x86-64-v2"),
+        (f"amx_int8 {V4} avx512_vnni avx_vnni", "x86-64-v4 avx_vnni avx512_vnni amx_int8"),
+        (f"{V3} avx_vnni", "x86-64-v3 avx_vnni"),
+    ],
+)
+def test_what_a_processor_can_do(flags: str, level: str) -> None:
+    info = f"processor : 0\nmodel name : a fma\nflags\t\t: {flags}\nvmx flags : fma\n"
+    assert describe_cpu(info + "\nprocessor : 1\nflags : amx_int8\n") == level
+
+
+def test_a_gpu_is_missed_only_where_there_is_none() -> None:
+    require_gpu(True, "a step")
+    with pytest.raises(EnvironmentFailure, match="no GPU for a step") as caught:
+        require_gpu(False, "a step")
+    assert caught.value.exit_code == 4

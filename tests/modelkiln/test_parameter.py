@@ -7,7 +7,9 @@ import pytest
 
 from modelkiln.errors import UsageError
 from modelkiln.flags import read_flags
-from modelkiln.parameter import Parameter, SizeParameter, read_parameters
+from modelkiln.parameter import Parameter, SizeParameter
+from modelkiln.parameter_kinds import ListParameter, NumberParameter, SidesParameter
+from modelkiln.parameter_table import read_parameters
 
 TABLES: dict[str, dict[str, Any]] = {
     "size": {
@@ -134,4 +136,132 @@ def test_a_name_that_can_be_no_flag_is_told_and_breaks_no_command(
     monkeypatch.setenv("MODELKILN_CATALOG", str(tmp_path))
     flags = read_flags()
     assert flags["mine"] == "what it is" and name not in flags
-    assert set(flags) == {"mine", "opset", "simplifier", "size"}
+    assert set(flags) > {"mine", "opset", "simplifier", "size", "calib_method", "layout"}
+    assert all(flags.values())
+
+
+MORE: dict[str, dict[str, Any]] = {
+    "count": {"default": 16, "least": 1, "most": 4096, "token": "calib{}", "stages": []},
+    "kinds": {
+        "default": "MatMul",
+        "list_of": ["MatMul", "Conv"],
+        "token": "ops-{}",
+        "stages": [],
+        "refused": {"softmax": "It stays."},
+    },
+    "devices": {
+        "default": "cpu",
+        "list_of": ["cuda", "cpu"],
+        "ordered": True,
+        "token": "{}",
+        "stages": [],
+    },
+    "noise": {"default": False, "choices": [False, True], "token": "noise-{}", "stages": []},
+    "sides": {"default": "", "kind": "sides", "token": "{}", "stages": []},
+    "folder": {"default": "", "kind": "pictures", "token": "images-{}", "stages": []},
+}
+OTHERS = read_parameters(MORE, FILE, "format")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value", "token"),
+    [
+        ("count", "007", 7, "calib7"),
+        ("count", "4096", 4096, "calib4096"),
+        # Their order means nothing, so there is one spelling; upper and lower case are one.
+        ("kinds", "Conv,MatMul", "MatMul,Conv", "ops-MatMul+Conv"),
+        ("kinds", "conv, matmul,CONV", "MatMul,Conv", "ops-MatMul+Conv"),
+        ("kinds", "Conv", "Conv", "ops-Conv"),
+        ("devices", "cpu,cuda", "cpu,cuda", "cpu+cuda"),
+        ("devices", "CUDA,cpu,cuda", "cuda,cpu", "cuda+cpu"),
+        ("noise", "False", False, "noise-false"),
+        ("noise", "TRUE", True, "noise-true"),
+    ],
+)
+def test_values_of_other_kinds_have_one_spelling(
+    name: str, text: str, value: object, token: str
+) -> None:
+    one = OTHERS[name]
+    parsed = one.parse(text)
+    assert parsed == value and type(parsed) is type(value)
+    assert one.spell(parsed) == token
+    assert one.read_token(token) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("count", "0", "whole number from 1 to 4096"),
+        ("count", "4097", "whole number from 1 to 4096"),
+        ("count", "-1", "whole number"),
+        ("count", "1.0", "whole number"),
+        ("count", "", "whole number"),
+        ("count", "\u0663", "whole number"),
+        ("kinds", "", "The format allows MatMul, Conv."),
+        ("kinds", "MatMul,,Conv", "The format allows MatMul, Conv."),
+        ("kinds", "MatMul,Add", "The format allows MatMul, Conv."),
+        ("kinds", "MatMul,Softmax", "It stays."),
+        ("noise", "yes", "The format allows false, true."),
+        ("sides", "1024", "HEIGHT,WIDTH"),
+        ("sides", "1024,1024,3", "HEIGHT,WIDTH"),
+        ("sides", "1024x1024", "HEIGHT,WIDTH"),
+        ("sides", "a,b", "HEIGHT,WIDTH"),
+    ],
+)
+def test_a_wrong_value_of_another_kind_is_told(name: str, text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} cannot be") as caught:
+        OTHERS[name].parse(text)
+    assert why in caught.value.why
+    assert f"--{name}" in caught.value.next
+
+
+def test_a_flag_that_lists_is_one_value_and_any_other_may_be_several() -> None:
+    assert OTHERS["count"].split("8, 16") == ["8", "16"]
+    for name in ("kinds", "devices", "sides", "folder"):
+        assert OTHERS[name].split("a, b") == ["a, b"]
+
+
+def test_each_kind_has_its_class_and_its_form() -> None:
+    kinds = {"count": NumberParameter, "kinds": ListParameter, "sides": SidesParameter}
+    assert {name: type(OTHERS[name]) for name in kinds} == kinds
+    forms = {name: one.forms for name, one in OTHERS.items()}
+    assert forms == {
+        "count": "calibNUMBER",
+        "kinds": "ops-MatMul+Conv",
+        "devices": "cuda+cpu",
+        "noise": "noise-false, noise-true",
+        "sides": "",
+        "folder": "images-DIGEST",
+    }
+    assert OTHERS["noise"].numbers(True) == {}
+
+
+def test_tokens_of_others_are_left_alone_and_refused_ones_are_told() -> None:
+    for name, token in (("count", "calib"), ("count", "7"), ("kinds", "Conv"), ("devices", "max")):
+        assert OTHERS[name].read_token(token) is None
+    assert OTHERS["sides"].read_token("1024,1024") is None
+    assert OTHERS["folder"].read_token("images-0123456789ab") == "0123456789ab"
+    assert OTHERS["folder"].read_token("images-0123") is None
+    with pytest.raises(UsageError) as caught:
+        OTHERS["kinds"].read_token("ops-Conv+Softmax")
+    assert caught.value.why == "It stays."
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("count", {"default": 0}),
+        ("count", {"most": "9"}),
+        ("kinds", {"default": "Add"}),
+        ("kinds", {"list_of": "all"}),
+        ("kinds", {"refused": ["softmax"]}),
+        ("kinds", {"refused": {"softmax": 1}}),
+        ("noise", {"default": "maybe"}),
+        ("folder", {"kind": "files"}),
+    ],
+)
+def test_a_wrong_table_of_another_kind_is_told_with_its_file(
+    name: str, changed: dict[str, object]
+) -> None:
+    with pytest.raises(UsageError, match=r"features\.toml"):
+        read_parameters({name: {**MORE[name], **changed}}, FILE)

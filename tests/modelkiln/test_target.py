@@ -29,8 +29,8 @@ def names(*texts: str, **overrides: str) -> list[str]:
 def test_every_listed_target_names_itself() -> None:
     listed = all_target_names(CATALOG)
     # Of SAM 2 image, treedect, tracker and tracker-ex for all models, tracker-legacy for four;
-    # of DINOv2 features and treedect-features for all.
-    assert len(listed) == len(set(listed)) == 8 * 4 + 4 + 8 * 2
+    # of DINOv2 features and treedect-features for all; of image, tracker and features five formats.
+    assert len(listed) == len(set(listed)) == 8 * 4 + 4 + 8 * 2 + (8 * 2 + 8) * 4
     assert names(*listed) == listed
 
 
@@ -42,13 +42,15 @@ def test_sam_2_has_no_legacy_tracker() -> None:
 
 
 def test_glob_selects_in_the_order_of_the_catalog() -> None:
-    assert names("sam2.1_*/image/*") == [
-        f"sam2.1_hiera_{size}/image/onnx-fp32" for size in ("tiny", "small", "base_plus", "large")
+    assert names("sam2.1_*/image/*-fp*") == [
+        f"sam2.1_hiera_{size}/image/onnx-{form}"
+        for size in ("tiny", "small", "base_plus", "large")
+        for form in ("fp32", "fp16", "fp8")
     ]
 
 
 def test_a_target_named_twice_is_built_once() -> None:
-    assert len(names("*_tiny/image/onnx-fp32", "sam2_hiera_tiny/*/*")) == 1 + 4
+    assert len(names("*_tiny/image/onnx-fp32", "sam2_hiera_tiny/*/*-fp32")) == 1 + 4
 
 
 def test_variant_names_only_what_differs_from_the_default() -> None:
@@ -87,12 +89,12 @@ def test_a_wrong_size_in_a_target_is_told_as_that_of_a_flag() -> None:
 
 
 def test_of_several_contracts_each_takes_the_values_that_it_allows() -> None:
-    assert names("dinov2_vits14/*/*", size="518x518,448x448") == [
+    assert names("dinov2_vits14/*/*32", size="518x518,448x448") == [
         "dinov2_vits14/features/onnx-fp32",
         "dinov2_vits14/features@448x448/onnx-fp32",
         "dinov2_vits14/treedect-features/onnx-fp32",
     ]
-    assert names("dinov2_vits14/*/*", size="224x224") == [
+    assert names("dinov2_vits14/*/*32", size="224x224") == [
         "dinov2_vits14/features@224x224/onnx-fp32"
     ]
     for texts in (["dinov2_vits14/*/*"], ["dinov2_vits14/features/*"]):
@@ -173,6 +175,7 @@ def test_a_wrong_target_gets_near_matches(text: str, said: str) -> None:
 def test_a_contract_that_a_model_does_not_offer_is_told_with_who_does(tmp_path: Path) -> None:
     (tmp_path / "contracts").mkdir()
     text = 'extends = "image"\nname = "newer"\nmodels = ["sam2.1_hiera_[st]*"]\n'
+    text += 'formats = ["onnx-fp32"]\n'
     (tmp_path / "contracts" / "newer.toml").write_text(text)
     catalog = load_catalog([REPOSITORY / "catalog", tmp_path])
     listed = [one for one in all_target_names(catalog) if "/newer/" in one]
