@@ -1,0 +1,143 @@
+"""Every format's gates on a fixture model, with weights of one's own, so that they bind.
+
+tests/mixer/ is a family of linear layers that takes seconds to build. A mutant is a catalog folder
+more, whose `exporters/` goes before the repository's.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modelkiln.paths import REPOSITORY
+
+pytestmark = pytest.mark.full_size
+
+FAMILY = REPOSITORY / "tests" / "mixer"
+FORMATS = ("onnx-fp16", "onnx-int8", "onnx-int8-dynamic", "onnx-fp8")
+# The scales of the weights four times what they were made with, and a weight that is lost.
+WEIGHT_SCALES = (
+    "precision/qdq.py",
+    '        scale = self._add(f"{name}_scale", scales)\n        zero',
+    '        scale = self._add(f"{name}_scale", scales * np.float32(4))\n        zero',
+)
+MUTANTS = {
+    "onnx-int8": WEIGHT_SCALES,
+    "onnx-fp8": WEIGHT_SCALES,
+    "onnx-int8-dynamic": (
+        "precision/dynamic.py",
+        "    quantized = onnx.load_model(target, load_external_data=False)\n",
+        "    quantized = onnx.load_model(target, load_external_data=False)\n"
+        "    for one in quantized.graph.initializer:\n"
+        '        if one.name.endswith("_scale"):\n'
+        "            values = numpy_helper.to_array(one) * np.float32(4)\n"
+        "            one.CopyFrom(numpy_helper.from_array(values, one.name))\n",
+    ),
+    "onnx-fp16": (
+        "precision/half.py",
+        "    converted: Any = ",
+        "    lost = max(model.graph.initializer, key=lambda one: len(one.raw_data))\n"
+        "    lost.raw_data = bytes(len(lost.raw_data))\n"
+        "    converted: Any = ",
+    ),
+}
+
+Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gates") / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def invoke(artifacts: Path) -> Invoke:
+    def run(*arguments: str, catalogs: str = str(FAMILY)) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "invoke", *arguments],
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "DOCKER_HOST": "unix:///nowhere/engine.sock",
+                "MODELKILN_ARTIFACTS": str(artifacts),
+                "MODELKILN_CATALOG": catalogs,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def weights(invoke: Invoke, artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of one's own: what random ones came to, as a file."""
+    target = "mixer_small+random0/tokens/onnx-fp32"
+    done = invoke("build", target, "--until", "ingest")
+    assert done.returncode == 0, done.stderr
+    (blob,) = (path for path in (artifacts / "cas").rglob("*") if path.is_file())
+    file = tmp_path_factory.mktemp("own") / "mixer.safetensors"
+    shutil.copyfile(blob, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def built(invoke: Invoke, artifacts: Path, weights: Path) -> Path:
+    """Every format, in one command."""
+    targets = ",".join(f"mixer_small/tokens/{one}" for one in ("onnx-fp32", *FORMATS))
+    done = invoke("build", targets, "--weights", str(weights))
+    assert done.returncode == 0, done.stderr
+    (folder,) = (artifacts / "out").iterdir()
+    return folder / "tokens"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_gates_bind_and_hold(built: Path, name: str) -> None:
+    found = json.loads((built / name / "verification.json").read_text())
+    assert found["binding"] is True
+    (gate,) = (one for one in found["gates"] if one["name"] == "snr_db")
+    assert gate["ok"]
+    assert gate["value"] > gate["bound"] >= (40 if name == "onnx-fp16" else 20)
+    manifest = json.loads((built / name / "manifest.json").read_text())
+    assert manifest["format"].startswith(name)
+    plan = json.loads((built / name / "quantization.json").read_text())["graphs"]["mixer"]
+    assert plan["linears"] == 4
+    assert plan["quantized"] == (0 if name == "onnx-fp16" else 4)
+    if name.startswith("onnx-int8"):
+        assert found["kernels"]["mixer"]["integer"] == plan["integer_kernels"] == 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_scale_that_is_wrong_publishes_nothing(
+    invoke: Invoke, built: Path, weights: Path, tmp_path: Path, name: str
+) -> None:
+    file, before, after = MUTANTS[name]
+    text = (REPOSITORY / "exporters" / file).read_text(encoding="utf-8")
+    assert text.count(before) == 1, file
+    mutated = tmp_path / "exporters" / file
+    mutated.parent.mkdir(parents=True)
+    mutated.write_text(text.replace(before, after), encoding="utf-8")
+    folder = built / name
+    published = {one.name: one.stat().st_mtime_ns for one in folder.iterdir()}
+    done = invoke(
+        "build",
+        f"mixer_small/tokens/{name}",
+        "--weights",
+        str(weights),
+        catalogs=os.pathsep.join((str(FAMILY), str(tmp_path))),
+    )
+    assert done.returncode == 6, done.stderr
+    assert "SNR of mixer tokens" in done.stderr
+    assert {one.name: one.stat().st_mtime_ns for one in folder.iterdir()} == published
+
+
+def test_nothing_is_built_twice(invoke: Invoke, built: Path, weights: Path) -> None:
+    done = invoke("build", "mixer_small/tokens/*", "--weights", str(weights))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("(up to date)") == 1 + len(FORMATS)

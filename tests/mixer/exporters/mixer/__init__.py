@@ -1,0 +1,1 @@
+"""A family added from outside: patches and torchvision's perceptrons."""

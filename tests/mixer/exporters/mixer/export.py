@@ -1,0 +1,15 @@
+"""The mixer's part of `export`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from exporters.mixer.network import load
+
+from exporters.export import Graph
+
+
+def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
+    """The mixer, with one picture as example."""
+    return {"mixer": Graph(module=load(params, weights), examples=(torch.zeros(1, 3, 64, 64),))}
