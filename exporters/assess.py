@@ -106,7 +106,14 @@ def run(step: Step) -> Result:
     _require_finite(measured)
     _require_kernels(kernels)
     gates = [gate for one in measured.values() for gate in one.gates]
-    _require_judged(form["gates"], plan["graphs"], measured["cpu"])
+    outputs = {
+        value["name"]
+        for golden in contract["graphs"]
+        if golden["name"] in plan["graphs"]
+        for value in golden["outputs"]
+    }
+    for one in measured.values():
+        _require_judged(form["gates"], plan["graphs"], outputs, one)
     if binding:
         _require_gates(form["name"], gates)
 
@@ -339,8 +346,17 @@ def _require_kernels(kernels: Mapping[str, Any]) -> None:
         )
 
 
-def _require_judged(gates: Mapping[str, Any], changed: Collection[str], found: _Measured) -> None:
-    """Half of the masks must count, and what the gates ask for must have been measured."""
+def _require_judged(
+    gates: Mapping[str, Any], changed: Collection[str], outputs: set[str], found: _Measured
+) -> None:
+    """Half of the masks must count, and what the gates ask for must have been measured.
+
+    Args:
+        gates: The format's.
+        changed: The graphs that have lower precision.
+        outputs: The names of all of their outputs.
+        found: What was measured.
+    """
     require_counted(found.checks)
     unseen = set(changed) - {one.graph for one in found.outputs}
     if (SNR in gates or COSINE in gates) and unseen:
@@ -349,10 +365,18 @@ def _require_judged(gates: Mapping[str, Any], changed: Collection[str], found: _
             "the reference has no photograph, or the comparisons leave the graph out",
             "report this as a fault of the contract's family",
         )
+    made = {one.tensor for one in found.outputs}
+    asked = set(gates.get(COSINE, ())) & outputs
+    if asked - made:
+        raise not_verified(
+            f"The cosine of {_list(asked - made)} was not judged",
+            "the format has a gate for it, and the comparisons leave it out",
+            "report this as a fault of the contract's family",
+        )
     judged = {gate.graph for gate in found.gates if gate.name == MASK_IOU}
     for kind, graph in ((MaskCheck, END_TO_END), (LoopCheck, CLOSED_LOOP)):
-        made = any(isinstance(check, kind) for check in found.checks)
-        if MASK_IOU in gates and made and graph not in judged:
+        there = any(isinstance(check, kind) for check in found.checks)
+        if MASK_IOU in gates and there and graph not in judged:
             raise not_verified(
                 f"No mask could be judged {graph}",
                 "those of photographs cover almost nothing or almost everything",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from exporters.calibration import PictureReader, random_picture, resample_of
 from exporters.external_data import files_of
 from exporters.graphs import read_graph
+from exporters.memory import return_freed_memory
 from exporters.precision.layers import find_layers
 from exporters.precision.ranges import HistogramObserver, RangeObserver, Run, observe
 from exporters.protocol import (
@@ -44,6 +45,7 @@ def run(step: Step) -> Result:
         StageError: Pictures are missing or damaged, a graph takes no picture and the family has no
             part for it, or CUDA was asked for and is not there.
     """
+    return_freed_memory()
     wanted: Sequence[str] = step.param("quantized")
     golden = {graph["name"]: graph for graph in step.param("graphs")}
     files = {
@@ -76,7 +78,10 @@ def run(step: Step) -> Result:
     others = _Others({n: f for n, f in files.items() if n not in observers}, step.threads, provider)
     entropy = step.param("calib_method") == "entropy"
     reader = _Pictures(step, _find_sides(step.param("graphs")))
-    names = reader.show(feed, observe(observers, others), (0.05, 0.5 if entropy else 0.95))
+    try:
+        names = reader.show(feed, observe(observers, others), (0.05, 0.5 if entropy else 0.95))
+    except RuntimeFailure as failure:
+        raise _cannot_run(failure) from failure
     ranges = {name: one.largest for name, one in observers.items()}
     idle = [name for name, one in observers.items() if not one.runs]
     if idle:
@@ -118,6 +123,15 @@ def _cannot_open(failure: RuntimeFailure, provider: str) -> StageError:
     )
 
 
+def _cannot_run(failure: RuntimeFailure) -> StageError:
+    return StageError(
+        "onnxruntime cannot run a graph on a calibration picture",
+        " ".join(str(failure).split())[:500],
+        "check --image-input-dimension where the graph's sides are open; otherwise take a machine "
+        "with more memory, or another of --calibration-eps",
+    )
+
+
 def _find_thresholds(
     step: Step,
     files: Mapping[str, Path],
@@ -129,13 +143,16 @@ def _find_thresholds(
 ) -> dict[str, dict[str, float]]:
     """The second pass of entropy."""
     scratch = step.out.parent / "calibrate"
-    counting = {
-        name: HistogramObserver(
-            files[name], largest, scratch / f"{name}-entropy", step.threads, provider
-        )
-        for name, largest in ranges.items()
-    }
-    reader.show(feed, observe(counting, others), (0.5, 0.9))
+    try:
+        counting = {
+            name: HistogramObserver(
+                files[name], largest, scratch / f"{name}-entropy", step.threads, provider
+            )
+            for name, largest in ranges.items()
+        }
+        reader.show(feed, observe(counting, others), (0.5, 0.9))
+    except RuntimeFailure as failure:
+        raise _cannot_run(failure) from failure
     report_progress(0.9, "choosing thresholds")
     return {name: one.thresholds() for name, one in counting.items()}
 

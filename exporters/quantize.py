@@ -6,7 +6,7 @@ of every layer, and how many integer kernels onnxruntime's CPU provider should f
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from exporters.graphs import (
     set_aside,
     set_metadata,
 )
-from exporters.precision.layers import Layer, find_layers
+from exporters.memory import return_freed_memory
+from exporters.precision.layers import find_layers
 from exporters.precision.qdq import Layout, QdqWriter
 from exporters.protocol import Result, StageError, Step, report_progress, write_json
 
@@ -54,6 +55,7 @@ def run(step: Step) -> Result:
     Raises:
         StageError: A graph has no layer to quantize, or the result is no valid graph.
     """
+    return_freed_memory()
     mode = Mode(step.param("mode"))
     ranges: Mapping[str, Any] = {}
     if mode.static:
@@ -70,7 +72,7 @@ def run(step: Step) -> Result:
         found[golden["name"]] = _Quantizer(step, mode, golden, files[0], ranges).write()
     document = {
         "mode": mode,
-        "layout": step.param("layout"),
+        "layout": find_layout(step) if mode.static else "",
         "dtype": step.param("dtype"),
         "calib_method": ranges.get("method", ""),
         "pictures": len(ranges.get("pictures", ())),
@@ -89,6 +91,14 @@ def run(step: Step) -> Result:
     )
 
 
+def find_layout(step: Step) -> Layout:
+    """The layout of a step's graphs.
+
+    Integer kernels with float16 around them are TensorRT's, and int32 biases would only hinder.
+    """
+    return Layout.EXPLICIT if step.param("dtype") == "fp16" else Layout(step.param("layout"))
+
+
 class _Quantizer:
     """One graph on its way."""
 
@@ -105,8 +115,7 @@ class _Quantizer:
         self._golden = golden
         self._path = path
         self._half = mode is Mode.FP16 or step.param("dtype") == "fp16"
-        # Integer kernels with float16 around them are TensorRT's; int32 biases would only hinder.
-        self._layout = Layout.EXPLICIT if self._half else Layout(step.param("layout"))
+        self._layout = find_layout(step)
         self._ranges: Mapping[str, float] = calibration.get("graphs", {}).get(golden["name"], {})
         self._model = read_graph(path)
         self._layers = find_layers(self._model, step.param("op_types"))
@@ -121,6 +130,7 @@ class _Quantizer:
                 "name other operators with --op-types-to-quantize, or build the float32 format",
             )
         model, scales = self._quantize()
+        chosen = [] if scales is None else self._chosen
         if self._half:
             # Imported late: it takes seconds, and the other modes go without it.
             from exporters.precision.half import halve
@@ -133,8 +143,9 @@ class _Quantizer:
         before = total_bytes(self._step.input(name) for name in files_of(self._golden))
         after = total_bytes(self._step.out / name for name in files_of(self._golden))
         return {
-            "linears": len([one for one in self._layers if one.op != "Conv"]),
-            "quantized": len(self._chosen) if scales is not None else 0,
+            "linears": sum(one.op != "Conv" for one in self._layers),
+            "quantized": sum(one.op != "Conv" for one in chosen),
+            "convolutions": sum(one.op == "Conv" for one in chosen),
             "left_out": [
                 {"node": one.output, "op": one.op, "reason": one.reason}
                 for one in self._layers
@@ -142,8 +153,13 @@ class _Quantizer:
             ],
             "integer_kernels": self._count_integer_kernels(),
             "layers": [
-                {"node": one.output, "op": one.op, "input": one.input, "scale": scale}
-                for one, scale in self._with_scales(scales)
+                {
+                    "node": one.output,
+                    "op": one.op,
+                    "input": one.input,
+                    "scale": (scales or {}).get(one.output),
+                }
+                for one in chosen
             ],
             "bytes": {"before": before, "after": after},
             "ops": count_ops(model),
@@ -167,6 +183,7 @@ class _Quantizer:
             layout=self._layout,
             fp8=self._mode is Mode.FP8,
             qdq_weights=bool(self._step.param("qdq_for_weights")),
+            half=self._half,
         )
         return model, writer.write(self._chosen)
 
@@ -181,23 +198,20 @@ class _Quantizer:
             return sum(layer.op != "Conv" for layer in self._chosen)
         return 0
 
-    def _with_scales(
-        self, scales: Mapping[str, float] | None
-    ) -> Iterator[tuple[Layer, float | None]]:
-        if scales is None:
-            return
-        for layer in self._chosen:
-            yield layer, scales.get(layer.output)
-
 
 def _raise_opset(model: ModelProto, opset: int) -> ModelProto:
-    """The graph at this opset, if its own is lower; its weights stay out of the converter's way."""
-    if opsets_of(model)[""] >= opset:
-        return model
+    """The graph at this opset, if its own is lower, with the shapes that ONNX infers.
+
+    Its weights stay out of the way of the tools.
+    """
     structure, weights = set_aside(model)
-    raised = version_converter.convert_version(structure, opset)
-    rejoin(raised, weights)
-    return raised
+    if opsets_of(model)[""] < opset:
+        structure = version_converter.convert_version(structure, opset)
+    structure = infer_strictly(structure)
+    for output, declared in zip(structure.graph.output, model.graph.output, strict=True):
+        output.CopyFrom(declared)
+    rejoin(structure, weights)
+    return structure
 
 
 def _finish(

@@ -12,6 +12,8 @@ from typing import Final
 
 from onnx import ModelProto, NodeProto, TensorProto
 
+from exporters.graphs import all_graphs
+
 # TensorRT and ONNX Runtime have no fast integer kernel for a convolution of fewer channels.
 LEAST_CHANNELS: Final = 16
 
@@ -68,9 +70,10 @@ def find_layers(model: ModelProto, op_types: Collection[str]) -> list[Layer]:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     fixed = _find_constants(model)
     users: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
+    for inner in all_graphs(graph):
+        for node in inner.node:
+            for name in node.input:
+                users.setdefault(name, []).append(node)
     outputs = {value.name for value in graph.output}
     return [
         layer

@@ -20,12 +20,11 @@ from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.external_data import read_values
-from exporters.graphs import dims_of
+from exporters.graphs import dims_of, drop_unused
 from exporters.precision.layers import Layer
 from exporters.precision.weights import (
     FP8_LARGEST,
@@ -57,6 +56,7 @@ class QdqWriter:
         layout: Who the graph is for.
         fp8: E4M3FN instead of INT8.
         qdq_weights: Whether Q and DQ follow the stored weights.
+        half: Whether scales have to be numbers of float16, which they are going to be.
     """
 
     model: ModelProto
@@ -65,10 +65,10 @@ class QdqWriter:
     layout: Layout
     fp8: bool = False
     qdq_weights: bool = False
+    half: bool = False
     _constants: dict[str, TensorProto] = field(default_factory=dict)
     _shapes: dict[str, list[int | str | None]] = field(default_factory=dict)
     _activations: dict[tuple[str, bool], str] = field(default_factory=dict)
-    _dead: set[str] = field(default_factory=set)
 
     def write(self, layers: Sequence[Layer]) -> dict[str, float]:
         """Quantizes these layers; returns the scale of each one's activation, by its output.
@@ -96,7 +96,7 @@ class QdqWriter:
         kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
         graph.node.extend(kept)
-        _drop_unused(self.model)
+        drop_unused(self.model)
         return {layer.output: float(self._scale(layer)) for layer in layers}
 
     def _replace_relus(self, activations: Collection[str]) -> None:
@@ -167,7 +167,9 @@ class QdqWriter:
     def _dequantize_weight(self, layer: Layer) -> Iterator[NodeProto]:
         name = f"{layer.output}_w"
         tensor = self._constants[layer.weight]
-        integers, scales = quantize_channels(self._values(tensor), layer.axis, fp8=self.fp8)
+        integers, scales = quantize_channels(
+            self._values(tensor), layer.axis, fp8=self.fp8, half=self.half
+        )
         stored = self._add(f"{name}_q", integers)
         scale = self._add(f"{name}_scale", scales)
         zero = self._add(f"{name}_zero", np.zeros(scales.shape, dtype=self._dtype))
@@ -203,7 +205,8 @@ class QdqWriter:
                 "the calibration was made for other layers",
                 "report this as a fault of the plan",
             )
-        return scale_of(self.ranges[layer.input], FP8_LARGEST if self.fp8 else INT8_LARGEST)
+        steps = FP8_LARGEST if self.fp8 else INT8_LARGEST
+        return scale_of(self.ranges[layer.input], steps, half=self.half)
 
     def _values(self, tensor: TensorProto) -> NDArray[np.float32]:
         return np.asarray(read_values(tensor, self.source), dtype=np.float32)
@@ -215,21 +218,3 @@ class QdqWriter:
             tensor.CopyFrom(numpy_helper.from_array(values, name))
             self._constants[name] = tensor
         return name
-
-
-def _drop_unused(model: ModelProto) -> None:
-    """Removes initializers, and declared shapes, of values that are not there any more."""
-    graph = model.graph
-    used = {name for node in graph.node for name in node.input}
-    made = {name for node in graph.node for name in node.output}
-    kept = sorted((one for one in graph.initializer if one.name in used), key=lambda one: one.name)
-    copies = [TensorProto.FromString(one.SerializeToString()) for one in kept]
-    del graph.initializer[:]
-    graph.initializer.extend(copies)
-    shapes = [
-        onnx.ValueInfoProto.FromString(one.SerializeToString())
-        for one in graph.value_info
-        if one.name in made
-    ]
-    del graph.value_info[:]
-    graph.value_info.extend(shapes)

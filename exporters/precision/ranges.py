@@ -70,18 +70,23 @@ class RangeObserver:
             StageError: An activation is infinite or no number.
         """
         found = self._session.run(inputs)
-        for name in self.largest:
-            value = float(found[name + _SUFFIX])
-            if not np.isfinite(value):
+        # A maximum passes over what is no number; it comes out of the graph all the same.
+        outputs = {name: found[name] for name in self._outputs}
+        for name, values in {
+            **outputs,
+            **{one: found[one + _SUFFIX] for one in self.largest},
+        }.items():
+            if not np.isfinite(values).all():
                 raise StageError(
                     f"The activation {name} is infinite or no number",
                     "the weights are damaged, or too large for float32",
                     "verify the float32 target",
                     exit_code=STAGE_FAILED,
                 )
-            self.largest[name] = max(self.largest[name], value)
+        for name in self.largest:
+            self.largest[name] = max(self.largest[name], float(found[name + _SUFFIX]))
         self.runs += 1
-        return {name: found[name] for name in self._outputs}
+        return outputs
 
 
 class HistogramObserver:

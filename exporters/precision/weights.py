@@ -13,19 +13,30 @@ INT8_LARGEST: Final = 127
 FP8_LARGEST: Final = 448
 
 
-def scale_of(largest: float, steps: int) -> np.float32:
+def scale_of(largest: float, steps: int, *, half: bool = False) -> np.float32:
     """The scale at which a magnitude takes all the steps; 1 for a tensor that is zero.
 
-    The same arithmetic, in the same order, as onnxruntime's quantizer, and so ModelOpt's:
-    2 x largest / (2 x steps).
+    Args:
+        largest: The magnitude.
+        steps: How many steps there are from 0.
+        half: Whether the scale has to be a number of float16.
     """
-    return np.float32((np.float32(largest) * np.float32(2)) / np.float32(2 * steps)) or np.float32(
-        1
-    )
+    return np.float32(_find_scales(np.array(largest, dtype=np.float32), steps, half))
+
+
+def _find_scales(largest: NDArray[np.float32], steps: int, half: bool) -> NDArray[np.float32]:
+    """2 x largest / (2 x steps): onnxruntime's arithmetic, and so ModelOpt's, in the same order."""
+    scales = (largest * np.float32(2)) / np.float32(2 * steps)
+    if half:
+        # Upwards, or the largest value would not fit any more; and nothing below normal numbers.
+        rounded = scales.astype(np.float16)
+        rounded = np.where(rounded < scales, np.nextafter(rounded, np.float16(np.inf)), rounded)
+        scales = np.maximum(rounded.astype(np.float32), np.float32(np.finfo(np.float16).tiny))
+    return np.where(largest > 0, scales, np.float32(1)).astype(np.float32)
 
 
 def quantize_channels(
-    weight: NDArray[np.float32], axis: int, *, fp8: bool
+    weight: NDArray[np.float32], axis: int, *, fp8: bool, half: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Quantizes a weight with one scale for each index along an axis.
 
@@ -33,15 +44,14 @@ def quantize_channels(
         weight: float32, any shape.
         axis: The axis of output channels.
         fp8: E4M3FN instead of INT8.
+        half: Whether scales have to be numbers of float16.
 
     Returns:
         int8 or float8_e4m3fn of the weight's shape, and float32 [channels].
     """
     others = tuple(one for one in range(weight.ndim) if one != axis % weight.ndim)
     largest = np.abs(weight).max(axis=others)
-    steps = FP8_LARGEST if fp8 else INT8_LARGEST
-    scales = (largest * np.float32(2)) / np.float32(2 * steps)
-    scales = np.where(scales > 0, scales, np.float32(1)).astype(np.float32)
+    scales = _find_scales(largest, FP8_LARGEST if fp8 else INT8_LARGEST, half)
     shape = [1] * weight.ndim
     shape[axis] = -1
     scaled = weight / scales.reshape(shape)

@@ -1,6 +1,7 @@
 """Calls the stages `calibrate` and `quantize` on a small network."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from exporters import calibrate, quantize
 from exporters.protocol import Result, Step
-from tests.quantize.small_nets import GOLDEN
+from exporters.sessions import run_kernels
+from tests.quantize.small_nets import GOLDEN, make_picture
 
 PREPROCESSING = {"resize": "bilinear with antialiasing, squashed to a square"}
 
@@ -112,3 +114,8 @@ def run_graph(path: Path, picture: NDArray[np.float32], **config: str) -> NDArra
 def relative_error(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
     """Relative L2 error."""
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def count_kernels(path: Path) -> Counter[str]:
+    """The kernels that ran on a picture, with default session options."""
+    return Counter(kind for kind, _ in run_kernels(path, 2, {"image": make_picture(1)}))

@@ -1,6 +1,5 @@
 """The stages calibrate and quantize on a small network, beside ModelOpt's own API."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -20,14 +19,13 @@ from exporters.sessions import Session
 from tests.quantize.small_nets import (
     LINEARS,
     SIDE,
-    make_encoder,
     make_picture,
     write_encoder,
     write_pictures,
 )
 from tests.quantize.small_steps import (
     PREPROCESSING,
-    open_session,
+    count_kernels,
     relative_error,
     run_calibrate,
     run_graph,
@@ -57,21 +55,6 @@ def calibration(
 
 def read_arrays(path: Path) -> dict[str, Any]:
     return {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
-
-
-def count_kernels(path: Path) -> Counter[str]:
-    options_path = open_session(path)
-    del options_path
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.enable_profiling = True
-    options.profile_file_prefix = str(path.with_suffix(".profile"))
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    session.run(None, {"image": make_picture(1)})
-    events = json.loads(Path(session.end_profiling()).read_text())
-    return Counter(one["args"]["op_name"] for one in events if one["name"].endswith("_kernel_time"))
 
 
 @pytest.fixture(scope="module")
@@ -223,24 +206,6 @@ def test_both_layouts_have_equal_scales(
         assert f"{name}_b_q" not in graphs[1]
 
 
-def test_convolutions_on_request(encoder: Path, pictures: list[Path], tmp_path: Path) -> None:
-    both = ["MatMul", "Conv"]
-    calibration = run_calibrate(tmp_path, encoder, pictures, op_types=both)
-    quantized, document, _ = run_quantize(tmp_path, encoder, calibration, op_types=both)
-    found = document["graphs"]["encoder"]
-    assert (found["linears"], found["quantized"]) == (5, 6)
-    (left,) = found["left_out"]
-    assert (left["node"], left["reason"]) == (
-        "patches",
-        "a convolution of 3 input channels has no integer kernel",
-    )
-    kernels = count_kernels(quantized)
-    assert kernels["QGemm"] == 5
-    assert found["integer_kernels"] == 5 + kernels["QLinearConv"] + kernels["ConvInteger"]
-    expected = run_graph(encoder, make_picture(7))
-    assert 0 < relative_error(expected, run_graph(quantized, make_picture(7))) < 0.05
-
-
 def test_fp8_is_valid_and_runs(
     encoder: Path, calibration: Mapping[str, Any], tmp_path: Path
 ) -> None:
@@ -285,22 +250,6 @@ def test_half_keeps_outputs_and_norms(encoder: Path, tmp_path: Path) -> None:
     expected = run_graph(encoder, make_picture(7))
     assert 0 < relative_error(expected, run_graph(halved, make_picture(7))) < 0.005
     assert document["graphs"]["encoder"]["quantized"] == 0
-
-
-@pytest.mark.parametrize("mode", ["int8", "fp8"])
-def test_half_around_integers(
-    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path, mode: str
-) -> None:
-    quantized, document, _ = run_quantize(
-        tmp_path, encoder, calibration, mode=mode, dtype="fp16", opset=19 if mode == "int8" else 21
-    )
-    kinds = Counter(one.data_type for one in onnx.load(quantized).graph.initializer)
-    assert kinds[TensorProto.FLOAT16]
-    assert not kinds[TensorProto.INT32]
-    assert document["graphs"]["encoder"]["integer_kernels"] == 0
-    expected = run_graph(encoder, make_picture(7))
-    found = run_graph(quantized, make_picture(7), **PLAIN_QDQ)
-    assert 0 < relative_error(expected, found) < 0.1
 
 
 def test_dynamic_quantizes_the_linears_alone(encoder: Path, tmp_path: Path) -> None:
@@ -367,21 +316,6 @@ def test_random_calibration(encoder: Path, tmp_path: Path) -> None:
     ]
     assert found[0] == found[1]
     assert (found[0]["pictures"], found[0]["random"]) == (["random"], True)
-
-
-def test_a_range_that_is_missing_is_an_error(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="has no range"):
-        run_quantize(tmp_path, encoder, {"method": "max", "graphs": {"encoder": {"normed": 1.0}}})
-
-
-def test_a_graph_without_layers_is_refused(
-    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path
-) -> None:
-    model = make_encoder()
-    assert len(model.graph.node)
-    with pytest.raises(StageError, match="no layer to quantize") as caught:
-        run_quantize(tmp_path, encoder, calibration, op_types=[])
-    assert "not among the operators" in caught.value.why
 
 
 def test_weights_in_a_file_beside_the_graph(
