@@ -1,4 +1,5 @@
-"""`invoke bench.dinov2`, `bench.export`, `bench.null`, `bench.runner` and `bench.tracker`."""
+"""`invoke bench.dinov2`, `bench.export`, `bench.null`, `bench.quantize`, `bench.runner` and
+`bench.tracker`."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -123,6 +124,37 @@ def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
             on_progress=console.note,
         )
     _hand_out(kiln, report, null.write, null.table, as_json=as_json)
+
+
+def bench_quantize(
+    kiln: Kiln, *, pictures: int = 8, rounds: int = 5, as_json: bool = False
+) -> None:
+    """Error, latency, time and memory of the INT8 encoder beside what ModelOpt's API gives with the
+    settings of NVIDIA's example; the figures land in artifacts/bench/.
+
+    Where the official checkpoint has not been fetched, the weights are random.
+
+    Raises:
+        KilnError: A side failed, or `rounds` or `pictures` is too small.
+    """
+    from modelkiln.bench import quantize, quantize_page, quantize_sides
+
+    python = get_python(kiln, "quantize")
+    with _workspace(kiln) as workspace:
+        sides = quantize_sides.find_sides(kiln, TARGET)
+        bench = quantize.Bench(
+            python=python,
+            threads=kiln.catalog.threads,
+            workspace=workspace,
+            calibration=sides.calibration,
+            held_out=sides.held_out,
+            preset=sides.preset,
+            pictures=pictures,
+            rounds=rounds,
+            on_progress=console.note,
+        )
+        report = bench.run(TARGET, sides.graph, sides.plans, weights=sides.weights)
+    _hand_out(kiln, report, quantize_page.write, quantize_page.table, as_json=as_json)
 
 
 def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:

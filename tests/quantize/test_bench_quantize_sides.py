@@ -19,7 +19,15 @@ from bench.quantize_graphs import Product, find_linears, find_products, find_qua
 from bench.quantize_layers import group
 from bench.quantize_pictures import crop, write_set
 from bench.quantize_seed import list_pictures, settings
-from bench.quantize_variants import ALL, ATTENTION, CONSTANT, FLOAT_BIASES, LEFT_OUT, make_variants
+from bench.quantize_variants import (
+    ALL,
+    ATTENTION,
+    CONSTANT,
+    FLOAT_BIASES,
+    LEFT_OUT,
+    MEASURED,
+    make_variants,
+)
 from exporters.precision.qdq import Layout
 from tests.quantize.small_nets import GOLDEN, LINEARS, SIDE, write_encoder
 from tests.quantize.small_steps import PREPROCESSING
@@ -268,7 +276,7 @@ def test_variants_differ_in_one_thing_each(sides: Sides, tmp_path: Path) -> None
         ALL: chosen,
         **{
             name: set(LINEARS) | some
-            for name, some in ((ATTENTION, attention), (CONSTANT, constant))
+            for name, some in ((ATTENTION, attention), (MEASURED, attention), (CONSTANT, constant))
             if some
         },
     }
@@ -295,7 +303,7 @@ def test_there_is_a_variant_for_each_thing_that_differs(sides: Sides) -> None:
         for name in ("table", "logits")
     ]
     made = make_variants(layers, layers, products)
-    assert list(made) == [ATTENTION, CONSTANT, FLOAT_BIASES, ALL]
+    assert list(made) == [ATTENTION, MEASURED, CONSTANT, FLOAT_BIASES, ALL]
     shown = {name: [one.output for one in variant.products] for name, variant in made.items()}
     assert shown[ATTENTION] == ["logits"]
     assert shown[CONSTANT] == ["table"]
