@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 
-from modelkiln.task import command
+from modelkiln.task import choose_folder, command
 
 if TYPE_CHECKING:
     from modelkiln.kiln import Kiln
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @command(
     remembered=True,
-    help={"until": "stop after this stage (ingest, export, convert); nothing is published then"},
+    help={
+        "until": "stop after this stage (ingest, export, convert, calibrate, quantize); nothing is"
+        " published then"
+    },
 )
 def build(
     kiln: "Kiln", targets: str, until: str = "", dry_run: bool = False, json: bool = False
@@ -123,6 +126,57 @@ def track(
     from modelkiln.commands.track import track_video
 
     track_video(kiln, target, video, boxes=box, points=point, out=out, masks=masks, as_json=json)
+
+
+@command(
+    parameters=False,
+    help={
+        "onnx_path": "the file: its one input is a picture",
+        "output_path": "where the result goes",
+        "calib_size": "how many pictures calibrate (default: as many as the catalog has)",
+        "quant_mode": "int8 (default) or fp8",
+    },
+)
+def quantize(
+    kiln: "Kiln",
+    onnx_path: str,
+    output_path: str,
+    calib_method: str = "max",
+    quant_mode: str = "int8",
+    calib_size: str = "",
+    use_random_calib: str = "false",
+    qdq_for_weights: str = "false",
+    calibration_eps: str = "cpu",
+    dtype: str = "fp32",
+    image_dir: str = "",
+    image_file_extension: str = "jpg",
+    image_input_dimension: str = "",
+    op_types_to_quantize: str = "MatMul",
+    layout: str = "",
+    calibration: str = "",
+    json: bool = False,
+) -> None:
+    """Quantize an ONNX file of your own, as the formats onnx-int8 and onnx-fp8 are made."""
+    from modelkiln.commands.quantize import quantize_file
+
+    quantize_file(
+        kiln,
+        onnx_path,
+        output_path,
+        calib_method=calib_method,
+        quant_mode=quant_mode,
+        calib_size=calib_size,
+        use_random_calib=use_random_calib,
+        qdq_for_weights=qdq_for_weights,
+        calibration_eps=calibration_eps,
+        dtype=dtype,
+        image_dir=choose_folder(image_dir, calibration),
+        image_file_extension=image_file_extension,
+        image_input_dimension=image_input_dimension,
+        op_types_to_quantize=op_types_to_quantize,
+        layout=layout,
+        as_json=json,
+    )
 
 
 @command()
@@ -338,6 +392,20 @@ def bench_dinov2(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
     measure(kiln, rounds=rounds, as_json=json)
 
 
+@command(
+    "quantize",
+    help={
+        "pictures": "how many calibrate; what the catalog lacks are crops of its pictures",
+        "rounds": "measurements of each side's latency; the median counts",
+    },
+)
+def bench_quantize(kiln: "Kiln", pictures: int = 8, rounds: int = 5, json: bool = False) -> None:
+    """Error, latency, time and memory of INT8, beside NVIDIA's example through ModelOpt's API."""
+    from modelkiln.bench.commands import bench_quantize as measure
+
+    measure(kiln, pictures=pictures, rounds=rounds, as_json=json)
+
+
 ns = Collection(
     quickstart,
     targets,
@@ -347,6 +415,7 @@ ns = Collection(
     verify,
     predict,
     track,
+    quantize,
     inspect,
     report,
     reproduce,
@@ -360,5 +429,13 @@ ns.add_collection(Collection("env", env_list, env_prune))
 ns.add_collection(Collection("image", image_build, image_list, image_prune, image_sbom))
 ns.add_collection(Collection("pins", pins_check, pins_lock))
 ns.add_collection(
-    Collection("bench", bench_export, bench_null, bench_runner, bench_tracker, bench_dinov2)
+    Collection(
+        "bench",
+        bench_export,
+        bench_null,
+        bench_runner,
+        bench_tracker,
+        bench_dinov2,
+        bench_quantize,
+    )
 )

@@ -1,11 +1,11 @@
 """The stage `inspect_graph`: whether a graph of the user's own can be quantized, and how it stands.
 
-It must take one picture and nothing else, and not be quantized already. The graph is written anew
-as the stages that follow want it: constants are initializers, every value has its shape, and
-weights that lie in other files lie in one that is called as it is.
+It must take one picture and nothing else, and be in float32, not quantized already. The graph is
+written anew as the stages that follow want it: constants are initializers, every value has its
+shape, and weights that lie in other files lie in one that is called as it is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -41,6 +41,11 @@ QUANTIZED: Final = frozenset(
     }
 )
 
+HALVES: Final[Mapping[int, str]] = {
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+}
+
 _AXES: Final = ("height", "width")
 _NAMED: Final = 5
 
@@ -56,13 +61,14 @@ def run(step: Step) -> Result:
     `opset`, `metadata`, and `data`: the names of the files in which the weights lie.
 
     Raises:
-        StageError: It is no ONNX model, does not take one picture, is quantized already, is wrong,
-            or sides were given that are not its own (exit code 2).
+        StageError: It is no ONNX model, does not take one picture, is quantized or in float16
+            already, is wrong, or sides were given that are not its own (exit code 2).
     """
     shown: str = step.param("shown")
     path = step.input(step.param("source"))
     model = _read(path, shown)
     _refuse_quantized(model, shown)
+    _refuse_half(model, shown)
     picture = _find_picture(model, shown)
     height, width = _sides(dims_of(picture) or [], step.param("sides"), shown)
     data = _find_data(model, shown)
@@ -112,6 +118,29 @@ def _refuse_quantized(model: ModelProto, shown: str) -> None:
             f"it has nodes of {', '.join(found)}",
             "name the float32 graph that it was made from",
         )
+
+
+def _refuse_half(model: ModelProto, shown: str) -> None:
+    found = sorted({HALVES[one] for one in _types(model) if one in HALVES})
+    if found:
+        raise _bad(
+            f"{shown} is in {' and '.join(found)}",
+            f"it has weights or casts of {' and '.join(found)}, and quantization starts from "
+            "float32",
+            "name the float32 graph that it was made from; --dtype fp16 makes the rest float16",
+        )
+
+
+def _types(model: ModelProto) -> Iterator[int]:
+    """The element types of a graph's constants and casts."""
+    for graph in all_graphs(model.graph):
+        yield from (tensor.data_type for tensor in graph.initializer)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t.data_type
+                elif node.op_type == "Cast" and attribute.name == "to":
+                    yield attribute.i
 
 
 def _find_picture(model: ModelProto, shown: str) -> ValueInfoProto:

@@ -70,7 +70,7 @@ def choose_pictures(
         raise UsageError(
             f"{folder} has {len(wanted)} {extension} pictures, and --calib-size asks for {count}.",
             "None is used twice.",
-            f"Add pictures, or give --calib-size {len(wanted)}.",
+            f"Name a folder of more pictures with --image-dir, or give --calib-size {len(wanted)}.",
         )
     files = tuple(folder.absolute() / name for name in wanted[: count + spare(count)])
     return Pictures(

@@ -1,6 +1,6 @@
 """What the options of a calibration mean together: which pictures, and of which size."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,29 @@ def choose_own(values: Mapping[str, Value], choose: ChoosePictures) -> Pictures 
             "Leave one of them out.",
         )
     return choose_from(Path(folder).expanduser(), values, choose)
+
+
+def require_no_count(values: Mapping[str, Value], given: Container[str]) -> None:
+    """Refuse a number of pictures for noise.
+
+    Args:
+        values: Those of a format's parameters.
+        given: The names of those that were asked for.
+
+    Raises:
+        UsageError: Both were asked for.
+    """
+    if values.get("use_random_calib") and "calib_size" in given:
+        raise UsageError(
+            "--calib-size and --use-random-calib true were both given.",
+            "Calibration with noise shows one picture of it, always the same.",
+            "Leave one of them out.",
+        )
+
+
+def picture_count(values: Mapping[str, Value]) -> int:
+    """How many pictures calibrate: one of noise, or as many as were asked for."""
+    return 1 if values["use_random_calib"] else int(values["calib_size"])
 
 
 def choose_from(folder: Path, values: Mapping[str, Value], choose: ChoosePictures) -> Pictures:

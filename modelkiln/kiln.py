@@ -14,7 +14,7 @@ from modelkiln.catalog import Catalog, load_catalog
 from modelkiln.environments import Environment, environment
 from modelkiln.errors import KilnError, UsageError
 from modelkiln.keys import KeyMaker, Resolved, Status, resolve
-from modelkiln.machine import cpu_level
+from modelkiln.machine import cpu_level, gpu_identity
 from modelkiln.paths import REPOSITORY, artifacts_root, cache_root, catalog_folders
 from modelkiln.pins import BasePin, load_base
 from modelkiln.plan import Plan
@@ -176,6 +176,7 @@ class Kiln:
             threads=self.catalog.threads,
             seed=self.catalog.seed,
             cpu_level=cpu_level,
+            gpu=gpu_identity,
         )
 
     def targets(self, text: str | Sequence[str]) -> list[Target]:
@@ -202,9 +203,7 @@ class Kiln:
     @cached_property
     def has_gpu(self) -> bool:
         """Whether this machine has a GPU."""
-        from modelkiln.probes import probe_gpu
-
-        return probe_gpu().found
+        return bool(gpu_identity())
 
     def _check_parameters(self) -> None:
         contracts, formats = self.catalog.contracts.values(), self.catalog.formats.values()

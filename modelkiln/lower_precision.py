@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from modelkiln.calibration import Pictures, name_inputs
-from modelkiln.calibration_options import ChoosePictures, choose_from
+from modelkiln.calibration_options import ChoosePictures, choose_from, picture_count
 from modelkiln.catalog import Catalog
 from modelkiln.parameter_kinds import entries
 from modelkiln.plan import Input, SourceFile, StepOutput
@@ -62,7 +62,7 @@ class LowerPrecision:
             "options": dict(target.contract.options),
             "op_types": entries(values["op_types_to_quantize"]),
             "calib_method": values["calib_method"],
-            "calib_size": values["calib_size"],
+            "calib_size": picture_count(values),
             "use_random_calib": values["use_random_calib"],
             "calibration_eps": providers,
             "pictures": list(named),
@@ -71,7 +71,9 @@ class LowerPrecision:
         tokens = sorted(
             target.spell_format(name, value)
             for name, value in values.items()
-            if "calibrate" in target.format.parameters[name].stages and value not in ("", False)
+            if "calibrate" in target.format.parameters[name].stages
+            and value not in ("", False)
+            and not (name == "calib_size" and values["use_random_calib"])
         )
         return self._maker.add(
             "calibrate",
@@ -84,7 +86,7 @@ class LowerPrecision:
                 **{name: SourceFile(path=path) for name, path in named.items()},
             },
             environment=target.format.environment,
-            gpu="cuda" in providers,
+            gpu=providers[0] == "cuda",
         )
 
     def _pictures(self, target: Target) -> Pictures | None:
@@ -182,8 +184,11 @@ class LowerPrecision:
 
     def _describe_calibration(self, target: Target) -> str:
         values, pictures = target.format_parameters, self._pictures(target)
-        said = f"{values['calib_method']}, {values['calib_size']}"
-        return f"{said} pictures, sha256:{pictures.digest}" if pictures else f"{said} times noise"
+        if pictures is None:
+            return f"{values['calib_method']}, noise"
+        return (
+            f"{values['calib_method']}, {values['calib_size']} pictures, sha256:{pictures.digest}"
+        )
 
 
 def finished_opset(target: Target) -> int:

@@ -178,6 +178,16 @@ def require_gpu(found: bool, purpose: str) -> None:
 
 
 @cache
+def gpu_identity() -> str:
+    """The first GPU's name and its driver's version, such as ``NVIDIA H200, 570.1``, as nvidia-smi
+    has them; empty where there is none. Asked once per process."""
+    from modelkiln.probes import probe_gpu
+
+    found = probe_gpu()
+    return ", ".join(found.detail.split(", ")[:2]) if found.found else ""
+
+
+@cache
 def unshare_command() -> tuple[str, ...] | None:
     """The words to put before a command so that it runs without a network; None where not allowed.
 

@@ -71,8 +71,12 @@ class Parameter:
         """The value that a command line's text means; UsageError where it is none."""
         return self.pick(text)
 
-    def pick(self, text: str) -> Value:
-        """The choice with this name, in any case; UsageError where there is none."""
+    def pick(self, text: str, advice: str = "") -> Value:
+        """The choice with this name, in any case; UsageError where there is none.
+
+        Args:
+            advice: What mends it, where that is not to leave the flag out.
+        """
         for choice in self.choices:
             if write_value(choice).lower() == text.lower():
                 return choice
@@ -81,7 +85,7 @@ class Parameter:
         raise UsageError(
             f"{self.name} cannot be {text!r}.",
             self.refused.get(text.lower(), f"The {self.owner} allows {allowed}."),
-            f"Leave {self.flag} out for the default, {default}.",
+            advice or f"Leave {self.flag} out for the default, {default}.",
         )
 
     def bare(self, token: str) -> str | None:

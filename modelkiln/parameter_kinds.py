@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from modelkiln.errors import UsageError
 from modelkiln.parameter import Parameter, Value
 
+MOST_SIDE = 16384
+
 _HEX = re.compile(r"[0-9a-f]{12}")
 
 
@@ -42,15 +44,18 @@ class ListParameter(Parameter):
     """Some of a closed set, at least one: a text with commas, and with plus signs in a target.
 
     Attributes:
-        ordered: Whether the order means something; otherwise it is that of `choices`.
+        first_counts: Whether a value is but the first entry, so that the others only have to be
+            known; otherwise entries stand in the order of `choices`.
         of_contract: Whether `choices` and `default` come from the contract: its graphs.
     """
 
-    ordered: bool = False
+    first_counts: bool = False
     of_contract: bool = False
 
     @property
     def forms(self) -> str:
+        if self.first_counts:
+            return super().forms
         return self.token.format("+".join(map(str, self.choices)))
 
     def spell(self, value: Value) -> str:
@@ -68,9 +73,14 @@ class ListParameter(Parameter):
 
     def parse(self, text: str) -> Value:
         """The list that a command line's text means, each entry once; UsageError for another."""
-        picked = [str(self.pick(one.strip())) for one in text.split(",")]
-        if self.ordered:
-            return ",".join(dict.fromkeys(picked))
+        asked = [one.strip() for one in text.split(",")]
+        others = len(set(asked)) > 1
+        picked = [
+            str(self.pick(one, f"Leave {one} out of {self.flag}." if others and one else ""))
+            for one in asked
+        ]
+        if self.first_counts:
+            return picked[0]
         return ",".join(str(one) for one in self.choices if one in picked)
 
 
@@ -124,10 +134,11 @@ class SidesParameter(Parameter):
         if not text:
             return ""
         sides = [one.strip() for one in text.split(",")]
-        if len(sides) != 2 or not all(re.fullmatch(r"[0-9]{1,9}", one) for one in sides):
+        fit = all(re.fullmatch(r"[0-9]{1,9}", one) for one in sides)
+        if len(sides) != 2 or not fit or not all(1 <= int(one) <= MOST_SIDE for one in sides):
             raise UsageError(
                 f"{self.name} cannot be {text!r}.",
-                "It is written HEIGHT,WIDTH, in pixels.",
+                f"It is written HEIGHT,WIDTH, in pixels, each from 1 to {MOST_SIDE}.",
                 f"For example: {self.flag} 1024,1024",
             )
         return ",".join(str(int(one)) for one in sides)

@@ -7,7 +7,7 @@ values, each with the reason), and what its kind takes:
 - `choices`: one of a closed set; `choices = [false, true]` is a switch;
 - `multiple` and `most_pixels`: any picture size that fits them, `HEIGHTxWIDTH`;
 - `least` and `most`: a whole number;
-- `list_of`: some of a closed set (`ordered = true` where their order means something), or
+- `list_of`: some of a closed set (with `first_counts = true` the first that is named), or
   `list_of = "graphs"`: some of the graphs that the contract has for it, those of its default;
 - `kind = "pictures"`: a folder of pictures; `kind = "sides"`: the picture's height and width.
 """
@@ -91,8 +91,8 @@ def _make(table: Mapping[str, Any], shared: dict[str, Any], path: Path) -> Param
         return ListParameter(**shared, of_contract=True)
     if "list_of" in table:
         choices = tuple(need(table, "list_of", list, path))
-        ordered = bool(table.get("ordered", False))
-        return ListParameter(**{**shared, "choices": choices}, ordered=ordered)
+        first = bool(table.get("first_counts", False))
+        return ListParameter(**{**shared, "choices": choices}, first_counts=first)
     if "least" in table:
         least, most = (need(table, one, int, path) for one in ("least", "most"))
         return NumberParameter(**shared, least=least, most=most)

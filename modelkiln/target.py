@@ -17,6 +17,7 @@ from modelkiln.calibration_options import (
     ChoosePictures,
     choose_anew,
     choose_own,
+    require_no_count,
     require_sides,
 )
 from modelkiln.catalog import Catalog, Model
@@ -307,6 +308,7 @@ def _settle(target: Target, text: str, choose: ChoosePictures) -> Target:
             require_sides(str(value), graphs, plain, sized)
         else:
             kept.append((name, value))
+    require_no_count(values, dict(kept))
     target = replace(target, format_variant=tuple(kept), pictures=choose_own(values, choose))
     for token in filter(None, text.split("/")[2].partition("@")[2].split(".")):
         for parameter in target.format.parameters.values():

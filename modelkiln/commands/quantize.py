@@ -13,11 +13,18 @@ from typing import Any, Final
 
 from modelkiln import console
 from modelkiln.calibration import Pictures, name_inputs
-from modelkiln.calibration_options import choose_anew, choose_from, choose_own
+from modelkiln.calibration_options import (
+    choose_anew,
+    choose_from,
+    choose_own,
+    picture_count,
+    require_no_count,
+)
 from modelkiln.deliver import deliver_files, require_place
 from modelkiln.errors import UsageError
 from modelkiln.format import Format
 from modelkiln.kiln import Kiln
+from modelkiln.machine import require_gpu
 from modelkiln.once import run_once
 from modelkiln.parameter import Value
 from modelkiln.parameter_kinds import entries
@@ -48,7 +55,7 @@ def quantize_file(
     *,
     calib_method: str = "max",
     quant_mode: str = "int8",
-    calib_size: int = 0,
+    calib_size: str = "",
     use_random_calib: str = "false",
     qdq_for_weights: str = "false",
     calibration_eps: str = "cpu",
@@ -57,13 +64,14 @@ def quantize_file(
     image_file_extension: str = "jpg",
     image_input_dimension: str = "",
     op_types_to_quantize: str = "MatMul",
+    layout: str = "",
     as_json: bool = False,
 ) -> None:
     """Quantize an ONNX file that takes one picture; say what that cost and saved.
 
-    Options mean what the parameters of the formats onnx-int8 and onnx-fp8 mean. `calib_size` 0 is
-    as many pictures as the catalog has; `image_input_dimension` is needed only where the graph
-    leaves its picture's size open.
+    Options mean what the parameters of the formats onnx-int8 and onnx-fp8 mean. An empty
+    one is the default; `image_input_dimension` is needed only where the graph leaves its picture's
+    size open.
 
     Raises:
         UsageError: An option, a path, a picture or the graph is wrong.
@@ -73,7 +81,7 @@ def quantize_file(
     form = _choose_format(kiln, quant_mode)
     given = {
         "calib_method": calib_method,
-        "calib_size": str(calib_size) if calib_size else "",
+        "calib_size": calib_size,
         "use_random_calib": use_random_calib,
         "qdq_for_weights": qdq_for_weights,
         "calibration_eps": calibration_eps,
@@ -82,14 +90,18 @@ def quantize_file(
         "image_file_extension": image_file_extension,
         "image_input_dimension": image_input_dimension,
         "op_types_to_quantize": op_types_to_quantize,
+        "layout": layout,
     }
     values = {
-        name: form.parameters[name].parse(str(text)) if text else form.parameters[name].default
+        name: form.parameters[name].parse(text) if text else form.parameters[name].default
         for name, text in given.items()
     }
+    require_no_count(values, {name for name, text in given.items() if text})
     source, place = _find_places(onnx_path, output_path)
     pictures = _choose_pictures(kiln, values)
     work = _Work(kiln=kiln, form=form, values=values, source=source, name=place.name)
+    if work.on_gpu:
+        require_gpu(kiln.has_gpu, f"calibrate {source.name}")
     report = _quantize(work, place, pictures)
     _warn(report)
     if as_json:
@@ -121,6 +133,11 @@ class _Work:
         """The user's file, as stages know it."""
         return f"{ORIGINAL}/{self.source.name}"
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether calibration runs on a GPU."""
+        return entries(self.values["calibration_eps"])[0] == "cuda"
+
     def run(
         self, stage: str, params: Mapping[str, Any], inputs: Mapping[str, Path]
     ) -> AbstractContextManager[Outcome]:
@@ -137,6 +154,7 @@ class _Work:
             timeout_s=limits.timeout_s,
             cpus=limits.cpus,
             memory=limits.memory(sum(path.stat().st_size for path in inputs.values())),
+            gpu=stage == "calibrate" and self.on_gpu,
         )
 
 
@@ -153,7 +171,7 @@ def _choose_format(kiln: Kiln, quant_mode: str) -> Format:
 
 def _find_places(onnx_path: str, output_path: str) -> tuple[Path, Path]:
     """The file to read, and the one to write without links and dots."""
-    source, place = Path(onnx_path).expanduser(), Path(output_path).expanduser()
+    source, place = _read_path(onnx_path, "--onnx-path"), _read_path(output_path, "--output-path")
     if not source.is_file():
         raise UsageError(
             f"There is no file {onnx_path}.",
@@ -161,10 +179,12 @@ def _find_places(onnx_path: str, output_path: str) -> tuple[Path, Path]:
             "Name an ONNX file with --onnx-path.",
         )
     if place.suffix != ".onnx":
+        folder = place.is_dir()
+        better = place / source.with_suffix(".onnx").name if folder else place.with_suffix(".onnx")
         raise UsageError(
             f"--output-path {output_path} is no ONNX file.",
-            "Its name ends in .onnx.",
-            f"--output-path {place.with_suffix('.onnx')}",
+            "It is a folder." if folder else "Its name ends in .onnx.",
+            f"--output-path {better}",
         )
     if not place.parent.is_dir():
         raise UsageError(
@@ -175,6 +195,15 @@ def _find_places(onnx_path: str, output_path: str) -> tuple[Path, Path]:
     real = require_place(place, "--output-path", folder=False)
     _keep(source, real)
     return source, real
+
+
+def _read_path(text: str, flag: str) -> Path:
+    if not text:
+        raise UsageError(f"{flag} is empty.", "It names an ONNX file.", f"{flag} FILE.onnx")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{flag} {text} cannot be read.", f"{error}", "Name its path.") from error
 
 
 def _keep(source: Path, place: Path) -> None:
@@ -268,7 +297,7 @@ def _calibration(
         "options": {},
         "op_types": entries(values["op_types_to_quantize"]),
         "calib_method": values["calib_method"],
-        "calib_size": values["calib_size"],
+        "calib_size": picture_count(values),
         "use_random_calib": values["use_random_calib"],
         "calibration_eps": entries(values["calibration_eps"]),
         "pictures": pictures,
@@ -286,7 +315,7 @@ def _quantization(
     }
     return {
         "mode": mode,
-        "layout": work.form.options["layout"],
+        "layout": work.values["layout"],
         "graphs": [found["graph"]],
         "quantized": [found["graph"]["name"]],
         "op_types": entries(work.values["op_types_to_quantize"]),

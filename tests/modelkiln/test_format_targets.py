@@ -51,7 +51,8 @@ def folder(tmp_path: Path) -> Path:
         ({"use_random_calib": "True"}, "@random-true"),
         ({"use_random_calib": "False"}, ""),
         ({"qdq_for_weights": "true"}, "@weights-qdq-true"),
-        ({"calibration_eps": "cuda,cpu"}, "@cuda+cpu"),
+        ({"calibration_eps": "cuda,cpu"}, "@cuda"),
+        ({"calibration_eps": "cpu,cuda"}, ""),
         ({"dtype": "fp16"}, "@fp16"),
         ({"op_types_to_quantize": "Conv,MatMul"}, "@ops-MatMul+Conv"),
         ({"layout": "explicit"}, "@explicit"),
@@ -202,9 +203,13 @@ def test_a_wrong_folder_is_told(folder: Path, tmp_path: Path) -> None:
     flags: list[tuple[dict[str, Any], str]] = [
         ({"image_dir": str(tmp_path / "gone")}, "There is no folder"),
         ({"image_dir": str(empty)}, "has no pictures"),
-        ({"image_dir": str(folder), "calib_size": "25"}, "has 24 jpg pictures"),
+        (
+            {"image_dir": str(folder), "calib_size": "25"},
+            "with --image-dir, or give --calib-size 24.",
+        ),
         ({"image_dir": str(folder), "image_file_extension": "png"}, "no png pictures"),
         ({"image_dir": str(folder), "use_random_calib": "true"}, "both given"),
+        ({"calib_size": "8", "use_random_calib": "true"}, "one picture of it"),
         ({"image_dir": str(folder / "00.jpg")}, "is no folder"),
     ]
     for given, said in flags:

@@ -114,7 +114,8 @@ def test_one_calibration_serves_formats_and_layouts(steps: Steps) -> None:
         ({"calib_method": "entropy"}, "entropy", "calib_method", "entropy"),
         ({"calib_size": "4"}, "calib4", "calib_size", 4),
         ({"use_random_calib": "true"}, "random-true", "use_random_calib", True),
-        ({"calibration_eps": "cuda,cpu"}, "cuda+cpu", "calibration_eps", ["cuda", "cpu"]),
+        ({"calibration_eps": "cuda,cpu"}, "cuda", "calibration_eps", ["cuda"]),
+        ({"calibration_eps": "cpu,cuda"}, "cpu", "calibration_eps", ["cpu"]),
         (
             {"op_types_to_quantize": "Conv,MatMul"},
             "ops-MatMul+Conv",
@@ -129,7 +130,7 @@ def test_what_calibration_is_told_is_in_its_name(
     (one,) = (s for s in steps(INT8, parameters=flags).values() if s.stage == "calibrate")
     assert token in one.id.partition("@")[2].split(".")
     assert one.params[param] == value
-    assert one.gpu == ("cuda" in token)
+    assert one.gpu == (token == "cuda")
     count = len(one.params["pictures"])
     assert count == {"calib4": 4 + spare(4), "random-true": 0}.get(token, 16)
 
@@ -223,8 +224,15 @@ def test_the_graphs_say_how_they_were_calibrated(steps: Steps) -> None:
     assert plain["modelkiln.format"] == "onnx-int8"
     assert plain["modelkiln.calibration"].startswith("max, 16 pictures, sha256:")
     assert metadata(layout="explicit")["modelkiln.format"] == "onnx-int8@explicit"
-    random = metadata(use_random_calib="true", calib_method="entropy", calib_size="4")
-    assert random["modelkiln.calibration"] == "entropy, 4 times noise"
+    random = metadata(use_random_calib="true", calib_method="entropy")
+    assert random["modelkiln.calibration"] == "entropy, noise"
+
+
+def test_noise_is_one_picture_whatever_number_is_the_default(steps: Steps) -> None:
+    flags = {"use_random_calib": "true"}
+    (one,) = (s for s in steps(INT8, parameters=flags).values() if s.stage == "calibrate")
+    assert one.id.partition("@")[2] == "cpu.graphs-encoder.max.ops-MatMul.random-true"
+    assert one.params["calib_size"] == 1
 
 
 def test_until_stops_after_each_stage(make_kiln: MakeKiln) -> None:
@@ -276,15 +284,40 @@ def key_document(kiln: Kiln, stage: str) -> dict[str, Any]:
     return next(kiln.keys.documents(step, records))
 
 
-def test_what_the_processor_can_do_is_in_the_keys_of_two_stages(
+def test_what_the_processor_can_do_is_in_the_keys_of_three_stages(
     make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kilns, "cpu_level", lambda: "x86-64-v3 avx_vnni")
     kiln = see_gpu(make_kiln(), False)
-    for stage in ("calibrate", "quantize"):
+    for stage in ("calibrate", "quantize", "assess"):
         assert key_document(kiln, stage)["cpu"] == "x86-64-v3 avx_vnni"
-    for stage in ("export", "convert", "verify", "assess"):
+    for stage in ("export", "convert", "verify"):
         assert "cpu" not in key_document(kiln, stage)
+
+
+def test_the_gpu_is_in_the_keys_of_the_steps_that_use_it(
+    make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def documents(gpu: str, providers: str) -> dict[str, dict[str, Any]]:
+        monkeypatch.setattr(kilns, "gpu_identity", lambda: gpu)
+        kiln = make_kiln(parameters={"calibration_eps": providers})
+        stages = ("convert", "calibrate", "quantize", "assess")
+        return {stage: key_document(kiln, stage) for stage in stages}
+
+    def gpus(gpu: str, providers: str) -> dict[str, str]:
+        found = documents(gpu, providers)
+        return {stage: one["gpu"] for stage, one in found.items() if "gpu" in one}
+
+    assert gpus("NVIDIA H200, 570.1", "cuda,cpu") == {
+        "calibrate": "NVIDIA H200, 570.1",
+        "assess": "NVIDIA H200, 570.1",
+    }
+    assert gpus("NVIDIA H200, 570.2", "cpu,cuda") == {"assess": "NVIDIA H200, 570.2"}
+    # Without one the plan can still be shown; what asks for CUDA is refused when it is to run.
+    assert gpus("", "cuda") == {"calibrate": "none"}
+    assert gpus("", "cpu") == {}
+    same = [documents("", providers)["calibrate"] for providers in ("cpu", "cpu,cuda")]
+    assert same[0] == same[1]
 
 
 def test_a_key_follows_the_pictures_and_not_where_they_are(
@@ -357,6 +390,10 @@ def test_a_format_with_an_unknown_stage_is_told(make_kiln: MakeKiln) -> None:
         ((FP8, "--calib-method", "entropy"), "448"),
         ((INT8, "--quant-mode", "fp8"), "onnx-fp8"),
         ((INT8, "--calibration-eps", "cuda,dml"), "Windows"),
+        ((INT8, "--calibration-eps", "cuda,dml,cpu"), "next: Leave dml out of --calibration-eps."),
+        ((INT8, "--calib-size", "17"), "Name a folder of more pictures with --image-dir"),
+        ((INT8, "--calib-size", "4", "--use-random-calib", "true"), "one picture of it"),
+        ((INT8, "--image-input-dimension", "0,1024"), "from 1 to 16384"),
         ((INT8, "--image-input-dimension", "640,480"), "1024,1024"),
         ((INT8, "--calibration", "/nowhere"), "There is no folder /nowhere"),
         ((INT8, "--calibration", "/a", "--image-dir", "/b"), "different folders"),

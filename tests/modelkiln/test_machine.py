@@ -15,6 +15,7 @@ from modelkiln.machine import (
     cpu_count,
     describe_cpu,
     disk_free,
+    gpu_identity,
     interpreter,
     memory_available,
     require_disk,
@@ -47,6 +48,20 @@ def test_other_platforms_are_refused(
     assert caught.value.exit_code == 4
     assert caught.value.why
     assert caught.value.next
+
+
+def test_a_gpu_is_its_name_and_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program = tmp_path / "nvidia-smi"
+    try:
+        gpu_identity.cache_clear()
+        assert gpu_identity() == ""
+        program.write_text("#!/bin/sh\necho 'NVIDIA H200, 570.1, 9.0'\n")
+        program.chmod(0o755)
+        gpu_identity.cache_clear()
+        assert gpu_identity() == "NVIDIA H200, 570.1"
+    finally:
+        gpu_identity.cache_clear()
 
 
 def test_base_python_is_no_link() -> None:

@@ -152,7 +152,7 @@ MORE: dict[str, dict[str, Any]] = {
     "devices": {
         "default": "cpu",
         "list_of": ["cuda", "cpu"],
-        "ordered": True,
+        "first_counts": True,
         "token": "{}",
         "stages": [],
     },
@@ -172,8 +172,10 @@ OTHERS = read_parameters(MORE, FILE, "format")
         ("kinds", "Conv,MatMul", "MatMul,Conv", "ops-MatMul+Conv"),
         ("kinds", "conv, matmul,CONV", "MatMul,Conv", "ops-MatMul+Conv"),
         ("kinds", "Conv", "Conv", "ops-Conv"),
-        ("devices", "cpu,cuda", "cpu,cuda", "cpu+cuda"),
-        ("devices", "CUDA,cpu,cuda", "cuda,cpu", "cuda+cpu"),
+        # The first alone counts.
+        ("devices", "cpu,cuda", "cpu", "cpu"),
+        ("devices", "CUDA,cpu,cuda", "cuda", "cuda"),
+        ("sides", "1, 016384", "1,16384", "1,16384"),
         ("noise", "False", False, "noise-false"),
         ("noise", "TRUE", True, "noise-true"),
     ],
@@ -185,7 +187,18 @@ def test_values_of_other_kinds_have_one_spelling(
     parsed = one.parse(text)
     assert parsed == value and type(parsed) is type(value)
     assert one.spell(parsed) == token
-    assert one.read_token(token) == value
+    assert one.read_token(token) == (None if name == "sides" else value)
+
+
+def test_one_entry_of_a_list_that_is_wrong_is_left_out() -> None:
+    for text, advice in (
+        ("MatMul,Softmax", "Leave Softmax out of --kinds."),
+        ("Softmax", "Leave --kinds out for the default, MatMul."),
+        ("MatMul,,Conv", "Leave --kinds out for the default, MatMul."),
+    ):
+        with pytest.raises(UsageError) as caught:
+            OTHERS["kinds"].parse(text)
+        assert caught.value.next == advice
 
 
 @pytest.mark.parametrize(
@@ -206,6 +219,8 @@ def test_values_of_other_kinds_have_one_spelling(
         ("sides", "1024,1024,3", "HEIGHT,WIDTH"),
         ("sides", "1024x1024", "HEIGHT,WIDTH"),
         ("sides", "a,b", "HEIGHT,WIDTH"),
+        ("sides", "0,1024", "each from 1 to 16384"),
+        ("sides", "1024,16385", "each from 1 to 16384"),
     ],
 )
 def test_a_wrong_value_of_another_kind_is_told(name: str, text: str, why: str) -> None:
@@ -228,7 +243,7 @@ def test_each_kind_has_its_class_and_its_form() -> None:
     assert forms == {
         "count": "calibNUMBER",
         "kinds": "ops-MatMul+Conv",
-        "devices": "cuda+cpu",
+        "devices": "cuda, cpu",
         "noise": "noise-false, noise-true",
         "sides": "",
         "folder": "images-DIGEST",

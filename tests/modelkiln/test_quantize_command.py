@@ -1,6 +1,7 @@
 """`invoke quantize`: what its stages are told, what is refused before that, what comes out."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 
 from modelkiln.commands import quantize
 from modelkiln.commands.quantize import quantize_file
-from modelkiln.errors import KilnError, UsageError, VerificationFailure
+from modelkiln.errors import EnvironmentFailure, KilnError, UsageError, VerificationFailure
 from modelkiln.kiln import Kiln
+from modelkiln.once import run_once
 from modelkiln.paths import REPOSITORY
 
 MakeKiln = Callable[..., Kiln]
+Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
 SHIPPED = sorted(path.name for path in (REPOSITORY / "catalog" / "calibration").glob("*.jpg"))
 
 # A graph is a JSON text; what is made of it tells what each stage was given.
@@ -221,16 +224,30 @@ def test_the_stages_are_told_the_defaults(kiln: Kiln, graph: Path) -> None:
     }
 
 
+def watch_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Which stages get a GPU, once they have run."""
+    asked: dict[str, bool] = {}
+
+    def watch(kiln: Kiln, name: str, *, gpu: bool = False, **given: Any) -> Any:
+        asked[name.partition(" ")[0]] = gpu
+        return run_once(kiln, name, gpu=gpu, **given)
+
+    monkeypatch.setattr(quantize, "run_once", watch)
+    return asked
+
+
 def test_the_stages_are_told_the_options(
-    kiln: Kiln, graph: Path, capsys: pytest.CaptureFixture[str]
+    kiln: Kiln, graph: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill("pics", *(f"{n}.png" for n in range(40)), "0, näme.PNG", "other.jpg")
+    kiln.__dict__["has_gpu"] = True
+    asked = watch_gpu(monkeypatch)
     quantize_file(
         kiln,
         "mine.onnx",
         "small.onnx",
         quant_mode="fp8",
-        calib_size=20,
+        calib_size="20",
         qdq_for_weights="TRUE",
         calibration_eps="cuda,cpu",
         dtype="fp16",
@@ -241,10 +258,12 @@ def test_the_stages_are_told_the_options(
         as_json=True,
     )
     found, report = made(), json.loads(capsys.readouterr().out)
+    assert [stage for stage, gpu in asked.items() if gpu] == ["calibrate"]
+    assert len(asked) == 4
     assert found["inspected"]["sides"] == [8, 9]
     calibrated = found["calibrated"]["params"]
     assert calibrated["op_types"] == ["MatMul", "Conv"]
-    assert calibrated["calibration_eps"] == ["cuda", "cpu"]
+    assert calibrated["calibration_eps"] == ["cuda"]
     assert calibrated["calib_size"] == 20
     wanted = sorted(path.name for path in Path("pics").glob("*.png"))[:21]
     assert [one[18:] for one in calibrated["pictures"]] == ["0__n_me.PNG", *wanted]
@@ -286,7 +305,7 @@ def test_the_opset_is_raised_where_it_must_be(
     kiln: Kiln, graph: Path, opset: int, changed: dict[str, Any], wanted: int
 ) -> None:
     write("mine.onnx", opset=opset)
-    quantize_file(kiln, "mine.onnx", "small.onnx", calib_size=1, **changed)
+    quantize_file(kiln, "mine.onnx", "small.onnx", calib_size="1", **changed)
     assert made()["quantized"]["opset"] == wanted
 
 
@@ -296,8 +315,42 @@ def test_noise_needs_no_pictures(
     quantize_file(kiln, "mine.onnx", "small.onnx", use_random_calib="True")
     assert made()["calibrated"]["params"]["pictures"] == []
     assert made()["calibrated"]["params"]["use_random_calib"] is True
+    assert made()["calibrated"]["params"]["calib_size"] == 1
     assert made()["quantized"]["metadata"]["calibration"] == "noise"
     assert "3 layers in int8: max over noise" in capsys.readouterr().out
+
+
+def test_the_layout_can_be_chosen(kiln: Kiln, graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = watch_gpu(monkeypatch)
+    quantize_file(kiln, "mine.onnx", "small.onnx", layout="explicit", calibration_eps="cpu,cuda")
+    assert made()["quantized"]["layout"] == "explicit"
+    assert made()["calibrated"]["params"]["calibration_eps"] == ["cpu"]
+    assert not any(asked.values())
+
+
+def test_cuda_where_there_is_none_ends_before_anything_starts(
+    kiln: Kiln, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kiln.__dict__["has_gpu"] = False
+    asked = watch_gpu(monkeypatch)
+    with pytest.raises(EnvironmentFailure, match=r"no GPU for calibrate mine\.onnx") as caught:
+        quantize_file(kiln, "mine.onnx", "small.onnx", calibration_eps="cuda,cpu")
+    assert caught.value.exit_code == 4
+    assert not asked
+    assert set(here()) == {"mine.onnx"}
+
+
+def test_the_task_hands_on_what_it_is_given(invoke: Invoke, graph: Path) -> None:
+    for flags, said in (
+        (("--calib-size", "abc"), "calib_size cannot be 'abc'"),
+        (("--calib-size", "0"), "calib_size cannot be '0'"),
+        (("--layout", "tight"), "layout cannot be 'tight'"),
+    ):
+        paths = ("--onnx-path", str(graph.absolute()), "--output-path", "small.onnx")
+        done = invoke("quantize", *paths, *flags)
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_false_that_is_written_is_no_truth(kiln: Kiln, graph: Path) -> None:
@@ -322,9 +375,22 @@ def test_a_false_that_is_written_is_no_truth(kiln: Kiln, graph: Path) -> None:
         ({"quant_mode": "int4"}, "It is one of int8, fp8"),
         ({"calib_method": "median"}, "calib_method cannot be 'median'"),
         ({"calib_method": "entropy", "quant_mode": "fp8"}, "448"),
-        ({"calib_size": -1}, "calib_size cannot be '-1'"),
-        ({"calib_size": 5000}, "calib_size cannot be '5000'"),
-        ({"calib_size": 17}, "has 16 jpg pictures, and --calib-size asks for 17"),
+        ({"onnx_path": ""}, "--onnx-path is empty"),
+        ({"output_path": ""}, "--output-path is empty"),
+        ({"output_path": "/"}, "It is a folder"),
+        ({"output_path": "."}, "--output-path mine.onnx"),
+        ({"output_path": "room"}, "--output-path room/mine.onnx"),
+        ({"output_path": "~no-such-user/a.onnx"}, "--output-path ~no-such-user/a.onnx"),
+        ({"calib_size": "-1"}, "calib_size cannot be '-1'"),
+        ({"calib_size": "0"}, "calib_size cannot be '0'"),
+        ({"calib_size": "abc"}, "calib_size cannot be 'abc'"),
+        ({"calib_size": "5000"}, "calib_size cannot be '5000'"),
+        ({"calib_size": "17"}, "has 16 jpg pictures, and --calib-size asks for 17"),
+        ({"calib_size": "17"}, "Name a folder of more pictures with --image-dir"),
+        ({"calib_size": "16", "use_random_calib": "true"}, "one picture of it"),
+        ({"layout": "tight"}, "layout cannot be 'tight'"),
+        ({"layout": "onnxruntime", "quant_mode": "fp8"}, "there is one layout"),
+        ({"image_input_dimension": "0,9"}, "from 1 to 16384"),
         ({"use_random_calib": "perhaps"}, "use_random_calib cannot be 'perhaps'"),
         ({"qdq_for_weights": "2"}, "qdq_for_weights cannot be '2'"),
         ({"calibration_eps": "dml"}, "DirectML"),

@@ -1,6 +1,6 @@
 """Graphs of the user's own: which can be quantized, how they are handed on, what was lost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +249,35 @@ def test_a_quantized_graph_is_refused(tmp_path: Path, operator: str) -> None:
     said = refused(tmp_path, save(tmp_path, model))
     assert "is quantized already" in said
     assert operator in said
+
+
+def lower_weight(model: ModelProto) -> None:
+    weight = numpy_helper.to_array(model.graph.initializer[1]).astype(np.float16)
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(weight, "weight"))
+
+
+def lower_constant(model: ModelProto) -> None:
+    tensor = numpy_helper.from_array(np.zeros(8, np.float16), "half")
+    model.graph.node.append(helper.make_node("Constant", [], ["half"], value=tensor))
+
+
+def lower_cast(model: ModelProto) -> None:
+    node = helper.make_node("Cast", ["embed"], ["half"], to=TensorProto.BFLOAT16)
+    model.graph.node.append(node)
+
+
+@pytest.mark.parametrize(
+    ("lower", "said"),
+    [(lower_weight, "float16"), (lower_constant, "float16"), (lower_cast, "bfloat16")],
+)
+def test_a_graph_in_half_precision_is_refused(
+    tmp_path: Path, lower: Callable[[ModelProto], None], said: str
+) -> None:
+    model = make_graph()
+    lower(model)
+    text = refused(tmp_path, save(tmp_path, model))
+    assert f"my/mine.onnx is in {said}" in text
+    assert "starts from float32" in text
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph at all", b"\x08\x08"])
