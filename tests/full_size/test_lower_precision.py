@@ -1,6 +1,6 @@
 """SAM 2.1 tiny and DINOv2 ViT-S at full size in lower precision, as their users would build them.
 
-For `invoke test --only thorough`, which continuous integration runs; `make test` builds every format
+For `invoke test --only thorough`, which continuous integration runs; `make test` builds all formats
 of a fixture model (test_gates.py).
 """
 
