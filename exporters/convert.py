@@ -13,8 +13,8 @@ from onnx import ModelProto
 
 from exporters.external_data import files_of, total_bytes, write_files
 from exporters.graphs import (
-    count_ops,
     declare_outputs,
+    describe,
     drop_unused,
     infer_strictly,
     lift_constants,
@@ -52,13 +52,8 @@ def run(step: Step) -> Result:
             )
         finished = convert_graph(model, golden, step)
         write_files(finished, golden, step.out, path.parent)
-        metrics[golden["name"]] = {
-            "nodes": len(finished.graph.node),
-            "ops": count_ops(finished),
-            "bytes": total_bytes(step.out / name for name in files_of(golden)),
-            "opset": opset,
-            "initializers": len(finished.graph.initializer),
-        }
+        size = total_bytes(step.out / name for name in files_of(golden))
+        metrics[golden["name"]] = describe(finished, size)
     return Result(
         outputs=[name for golden in contract for name in files_of(golden)],
         metrics={"simplifier": step.param("simplifier"), "graphs": metrics},

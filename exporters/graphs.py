@@ -84,6 +84,17 @@ def count_ops(model: ModelProto) -> dict[str, int]:
     return dict(sorted(ops.items()))
 
 
+def describe(model: ModelProto, size: int) -> dict[str, Any]:
+    """A model's figures for manifest and `inspect`; `size` is that of its files, in bytes."""
+    return {
+        "nodes": len(model.graph.node),
+        "ops": count_ops(model),
+        "bytes": size,
+        "opset": opsets_of(model).get(""),
+        "initializers": len(model.graph.initializer),
+    }
+
+
 def opsets_of(model: ModelProto) -> dict[str, int]:
     """The version of each operator domain that a model imports; "" is ONNX's own."""
     return {

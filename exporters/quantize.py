@@ -15,8 +15,8 @@ from onnx import ModelProto, version_converter
 
 from exporters.external_data import files_of, take_in_all, total_bytes, write_files
 from exporters.graphs import (
-    count_ops,
     declare_outputs,
+    describe,
     infer_strictly,
     name_nodes,
     opsets_of,
@@ -83,12 +83,18 @@ def run(step: Step) -> Result:
     return Result(
         outputs=[*(name for golden in graphs for name in files_of(golden)), "quantization.json"],
         metrics={
-            "graphs": {
+            "graphs": {golden["name"]: _describe(golden, step.out) for golden in graphs},
+            "quantization": {
                 name: {key: value for key, value in one.items() if key != "layers"}
                 for name, one in found.items()
-            }
+            },
         },
     )
+
+
+def _describe(golden: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    size = total_bytes(folder / name for name in files_of(golden))
+    return describe(read_graph(folder / golden["file"]), size)
 
 
 def find_layout(step: Step) -> Layout:
@@ -162,7 +168,6 @@ class _Quantizer:
                 for one in chosen
             ],
             "bytes": {"before": before, "after": after},
-            "ops": count_ops(model),
         }
 
     def _quantize(self) -> tuple[ModelProto, Mapping[str, float] | None]:

@@ -281,7 +281,7 @@ def _quantize(work: _Work, place: Path, pictures: Pictures | None) -> dict[str, 
             "pictures": ranges.metrics["pictures"],
             "skipped": ranges.metrics["skipped"],
         },
-        "layers": done.metrics["graphs"][found["graph"]["name"]],
+        "layers": done.metrics["quantization"][found["graph"]["name"]],
         "bytes": sizes,
         "session": dict(work.form.session),
     }

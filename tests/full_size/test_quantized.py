@@ -76,7 +76,9 @@ def test_it_is_used_like_any_other(int8: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert invoke("report", int8, "--out", str(page)).returncode == 0
     assert "random weights: this mask means nothing" in page.read_text()
-    assert "51 of 51 linears INT8" in invoke("inspect", int8).stdout
+    told = invoke("inspect", int8).stdout
+    assert "51 of 51 linears INT8" in told
+    assert told.count("  opset 18, ") == 2
 
 
 def use(target: str, folder: Path) -> None:

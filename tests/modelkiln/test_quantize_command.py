@@ -90,7 +90,7 @@ def run(step: Step) -> Result:
         outputs.append(f"{file}.data")
     left = [{"node": str(n), "op": "Conv", "reason": "it is odd"} for n in range(2)]
     layers = {"quantized": 3, "left_out": left, "integer_kernels": 3}
-    return Result(outputs=outputs, metrics={"graphs": {"model": layers}})
+    return Result(outputs=outputs, metrics={"quantization": {"model": layers}})
 ''',
     "compare_files": '''
 """Toy comparison."""

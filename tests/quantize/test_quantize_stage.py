@@ -168,7 +168,10 @@ def test_folded_weights_change_no_bit(
 def test_every_linear_runs_in_integers(
     encoder: Path, calibration: Mapping[str, Any], tmp_path: Path, qdq: bool
 ) -> None:
-    quantized, document, _ = run_quantize(tmp_path, encoder, calibration, qdq_for_weights=qdq)
+    quantized, document, result = run_quantize(tmp_path, encoder, calibration, qdq_for_weights=qdq)
+    figures = result.metrics["graphs"]["encoder"]
+    assert (figures["opset"], figures["bytes"]) == (18, quantized.stat().st_size)
+    assert figures["ops"]["Gemm"] == 5
     found = document["graphs"]["encoder"]
     assert (found["linears"], found["quantized"], found["integer_kernels"]) == (5, 5, 5)
     assert {one["op"] for one in found["left_out"]} == {"Conv"}
