@@ -270,7 +270,7 @@ def plot_quality(quality: Quality) -> dict[str, Any]:
     ]
     low = 10 * math.floor(min(known, default=0) / 10)
     high = 10 * math.ceil((max(known, default=10) + 1) / 10)
-    first, left, right, last, line = 200, 230, 700, 745, 26
+    first, left, right, last, line = 200, 230, 660, 745, 26
 
     def place(value: float | None) -> float:
         if value is None:

@@ -1,7 +1,7 @@
 """float16 inside, float32 outside, by ModelOpt's AutoCast: strongly typed, with casts where types
 meet and nothing left to a runtime's choice."""
 
-from typing import Any, Final
+from typing import Final
 
 from modelopt.onnx.autocast import convert_to_f16
 from onnx import ModelProto
@@ -27,11 +27,11 @@ def halve(model: ModelProto, opset: int) -> ModelProto:
         model: A graph with its weights in it.
         opset: The opset of the result; float16 scales of Q and DQ need 19.
     """
-    converted: Any = convert_to_f16(
+    converted: ModelProto = convert_to_f16(
         model,
         low_precision_type="fp16",
         keep_io_types=True,
         op_block_list=list(KEPT_IN_FLOAT32),
         opset=opset,
     )
-    return ModelProto.FromString(converted.SerializeToString())
+    return converted

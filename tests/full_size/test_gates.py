@@ -40,10 +40,10 @@ MUTANTS = {
     ),
     "onnx-fp16": (
         "precision/half.py",
-        "    converted: Any = ",
+        "    converted: ModelProto = ",
         "    lost = max(model.graph.initializer, key=lambda one: len(one.raw_data))\n"
         "    lost.raw_data = bytes(len(lost.raw_data))\n"
-        "    converted: Any = ",
+        "    converted: ModelProto = ",
     ),
 }
 
