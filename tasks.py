@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 
+from modelkiln.bench.tasks import benches
 from modelkiln.task import choose_folder, command
 
 if TYPE_CHECKING:
@@ -352,60 +353,6 @@ def pins_lock(
     lock_requirements(kiln, name, cpu=cpu, upgrade=upgrade, as_json=json)
 
 
-@command("export", help={"rounds": "measurements of each side; the median counts"})
-def bench_export(kiln: "Kiln", rounds: int = 3, json: bool = False) -> None:
-    """Time and memory of an export, beside samexporter's, and the encoders' latency."""
-    from modelkiln.bench.commands import bench_export as measure
-
-    measure(kiln, rounds=rounds, as_json=json)
-
-
-@command("null", help={"rounds": "measurements of each side; the median counts"})
-def bench_null(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
-    """Time of a build with nothing to do, beside make's and a bare Python start."""
-    from modelkiln.bench.commands import bench_null as measure
-
-    measure(kiln, rounds=rounds, as_json=json)
-
-
-@command("runner", help={"rounds": "measurements of each side; the median counts"})
-def bench_runner(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
-    """Time of a stage in a container, beside the same stage in a local process."""
-    from modelkiln.bench.commands import bench_runner as measure
-
-    measure(kiln, rounds=rounds, as_json=json)
-
-
-@command("tracker", help={"rounds": "measurements of each side; the median counts"})
-def bench_tracker(kiln: "Kiln", rounds: int = 5, json: bool = False) -> None:
-    """Time and memory of memory attention, beside the public exporter's way and PyTorch."""
-    from modelkiln.bench.commands import bench_tracker as measure
-
-    measure(kiln, rounds=rounds, as_json=json)
-
-
-@command("dinov2", help={"rounds": "measurements of each side; the median counts"})
-def bench_dinov2(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
-    """Latency of DINOv2's graph, beside a plain export of timm's and PyTorch, with a profile."""
-    from modelkiln.bench.commands import bench_dinov2 as measure
-
-    measure(kiln, rounds=rounds, as_json=json)
-
-
-@command(
-    "quantize",
-    help={
-        "pictures": "how many calibrate; what the catalog lacks are crops of its pictures",
-        "rounds": "measurements of each side's latency; the median counts",
-    },
-)
-def bench_quantize(kiln: "Kiln", pictures: int = 8, rounds: int = 5, json: bool = False) -> None:
-    """Error, latency, time and memory of INT8, beside NVIDIA's example through ModelOpt's API."""
-    from modelkiln.bench.commands import bench_quantize as measure
-
-    measure(kiln, pictures=pictures, rounds=rounds, as_json=json)
-
-
 ns = Collection(
     quickstart,
     targets,
@@ -428,14 +375,4 @@ ns.add_collection(Collection("store", store_verify, store_gc))
 ns.add_collection(Collection("env", env_list, env_prune))
 ns.add_collection(Collection("image", image_build, image_list, image_prune, image_sbom))
 ns.add_collection(Collection("pins", pins_check, pins_lock))
-ns.add_collection(
-    Collection(
-        "bench",
-        bench_export,
-        bench_null,
-        bench_runner,
-        bench_tracker,
-        bench_dinov2,
-        bench_quantize,
-    )
-)
+ns.add_collection(benches)

@@ -17,7 +17,7 @@ from exporters.precision.weights import quantize_channels, scale_of
 from exporters.protocol import StageError
 from exporters.quality import CLOSED_LOOP, judge
 from exporters.sessions import CPU
-from tests.quantize.small_nets import make_encoder, make_picture, write_encoder, write_pictures
+from tests.quantize.small_nets import make_encoder, make_picture
 from tests.quantize.small_steps import (
     count_kernels,
     relative_error,
@@ -27,23 +27,6 @@ from tests.quantize.small_steps import (
 )
 
 PLAIN_QDQ = {"session__disable_quant_qdq": "1"}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_encoder(tmp_path_factory.mktemp("fp32"))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_pictures(tmp_path_factory.mktemp("pictures"), 4)
-
-
-@pytest.fixture(scope="module")
-def calibration(
-    encoder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    return run_calibrate(tmp_path_factory.mktemp("calibrated"), encoder, pictures)
 
 
 def test_convolutions_on_request(encoder: Path, pictures: list[Path], tmp_path: Path) -> None:

@@ -20,8 +20,6 @@ from tests.quantize.small_nets import (
     LINEARS,
     SIDE,
     make_picture,
-    write_encoder,
-    write_pictures,
 )
 from tests.quantize.small_steps import (
     PREPROCESSING,
@@ -34,23 +32,6 @@ from tests.quantize.small_steps import (
 
 FP8 = {"mode": "fp8", "layout": "explicit", "opset": 21}
 PLAIN_QDQ = {"session__disable_quant_qdq": "1"}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_encoder(tmp_path_factory.mktemp("fp32"))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_pictures(tmp_path_factory.mktemp("pictures"), 4)
-
-
-@pytest.fixture(scope="module")
-def calibration(
-    encoder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
-    return run_calibrate(tmp_path_factory.mktemp("calibrated"), encoder, pictures)
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""A small network, pictures, and its calibration, made once for all tests."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.quantize.small_nets import write_encoder, write_pictures
+from tests.quantize.small_steps import run_calibrate
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("fp32"))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_pictures(tmp_path_factory.mktemp("pictures"), 4)
+
+
+@pytest.fixture(scope="session")
+def calibration(
+    encoder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    return run_calibrate(tmp_path_factory.mktemp("calibrated"), encoder, pictures)
