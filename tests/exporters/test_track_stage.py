@@ -463,10 +463,14 @@ def test_sessions_keep_no_memory_of_sizes_that_are_gone(
 ) -> None:
     given: list[onnxruntime.SessionOptions] = []
 
-    def load(path: Path, options: onnxruntime.SessionOptions, **_: Any) -> None:
-        given.append(options)
+    class Loaded:
+        def __init__(self, _: Path, options: onnxruntime.SessionOptions, **__: Any) -> None:
+            given.append(options)
 
-    monkeypatch.setattr(onnxruntime, "InferenceSession", load)
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Loaded)
     Sessions({path.stem: path for path in graphs.iterdir()}, 3)
     assert [one.enable_cpu_mem_arena for one in given] == [False] * len(PORTS)
     assert [one.intra_op_num_threads for one in given] == [3] * len(PORTS)
