@@ -43,7 +43,7 @@ def lowest_snr(target: str) -> float:
 
 @pytest.fixture(scope="module")
 def int8() -> str:
-    build(INT8)
+    build(f"{IMAGE}/onnx-fp32", INT8)
     return INT8
 
 
