@@ -195,11 +195,10 @@ class _Quantizer:
     def _count_integer_kernels(self) -> int:
         """How many layers the options let onnxruntime's CPU provider compute in integers.
 
-        A convolution whose output stays in float32 is not among them: the provider has no kernel
-        that goes from integers to float32.
+        Convolutions are not counted: whether one does depends on what follows it.
         """
-        fit = self._layout is Layout.ONNXRUNTIME and not self._half
-        if self._mode is Mode.INT8_DYNAMIC or (self._mode is Mode.INT8 and fit):
+        fit = self._mode is Mode.INT8 and self._layout is Layout.ONNXRUNTIME
+        if fit or self._mode is Mode.INT8_DYNAMIC:
             return sum(layer.op != "Conv" for layer in self._chosen)
         return 0
 

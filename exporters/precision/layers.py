@@ -37,7 +37,6 @@ class Layer:
         input: The activation that it takes.
         weight: The initializer.
         axis: The weight's axis of output channels.
-        channels: How many output channels it has.
         bias: The initializer of its bias, whether the node's own or of an Add behind it.
         add: The output of that Add; empty where there is none.
         reason: Why it stays as it is; empty for a layer that is quantized.
@@ -48,7 +47,6 @@ class Layer:
     input: str
     weight: str
     axis: int
-    channels: int
     bias: str = ""
     add: str = ""
     reason: str = ""
@@ -103,16 +101,14 @@ def _read(
     axis = 0 if turned or node.op_type == "Conv" else len(weight.dims) - 1
     bias = node.input[2] if len(node.input) > 2 and node.input[2] in constants else ""
     add = ""
-    channels = weight.dims[axis]
     if node.op_type == "MatMul" and node.output[0] not in outputs:
-        bias, add = _find_bias(users.get(node.output[0], []), constants, channels)
+        bias, add = _find_bias(users.get(node.output[0], []), constants, weight.dims[axis])
     layer = Layer(
         output=node.output[0],
         op=node.op_type,
         input=node.input[0],
         weight=weight.name,
         axis=axis,
-        channels=channels,
         bias=bias,
         add=add,
     )
@@ -128,7 +124,6 @@ def _describe_left(node: NodeProto, weight: TensorProto) -> Layer:
         input=node.input[1],
         weight=weight.name,
         axis=axis,
-        channels=weight.dims[axis],
         reason="its weight stands on the left, where integer kernels take one scale, not channels'",
     )
 
