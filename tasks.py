@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 
-from modelkiln.bench.tasks import benches
-from modelkiln.task import choose_folder, command
+from bench.tasks import benches
+from modelkiln.commands.task import choose_folder, command
 
 if TYPE_CHECKING:
-    from modelkiln.kiln import Kiln
+    from modelkiln.building.kiln import Kiln
 
 
 @command(

@@ -1,122 +1,196 @@
-"""Runs one side of bench.tracker in a process of its own: memory attention on seeded inputs.
+"""What bench.tracker found: three sides beside each other, as a table, JSON and a page of bars."""
 
-Runs inside the export environment:
-
-    python -m bench.attention onnx GRAPH.onnx OUT.npy [--frames 7] [--pointers 16]
-    python -m bench.attention eager CONFIG WEIGHTS.safetensors OUT.npy [...]
-
-`onnx` opens a graph of the contract tracker in ONNX Runtime on the CPU, with its defaults; `eager`
-is upstream's own module in PyTorch, unpatched. The second run is timed. OUT.npy gets the output,
-and one line of JSON goes to standard output:
-
-    {"runtime": "onnxruntime 1.20.1", "load_seconds": S, "run_seconds": S, "peak_bytes": B}
-
-`load_seconds` is null for PyTorch; `peak_bytes` is the most memory that the process ever held.
-"""
-
-import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-from bench.attention_inputs import (
-    MOST_POINTERS,
-    NAMES,
-    OUTPUT,
-    TOKENS_PER_POINTER,
-    make_inputs,
-)
-from bench.side import Floats, Inputs, Side, measure, open_session, runtime_name
+from bench.chart import Chart, write_page
+from bench.comparison import text_of
+from bench.measured import Promise, Side, compare_bars, median_ratio
+from bench.process import Usage
 
-Sized = tuple[Side, int]
+FRAMES, POINTERS = 7, 16
+SPEED, MEMORY, FILE_BYTES = 3.0, 0.4, 29e6
+EXPORT_SECONDS, EXPORT_BYTES = 60.0, 5e9
 
 
-def open_graph(path: Path, threads: int) -> Sized:
-    """A graph, in a new session of ONNX Runtime, and the cells along an axis of its feature map.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The whole comparison.
 
-    Raises:
-        ValueError: Its inputs are not the contract's.
+    Attributes:
+        public: The graph with the properties of the public exporter's.
+        eager: Upstream in PyTorch.
+        export: Of all four graphs, checkpoint on disk to graphs on disk.
+        facts: What was counted in the public side's graph.
+        differences: How far each graph's output is from PyTorch's, relative to its largest value.
+        machine: What it was measured on, for people.
     """
-    session, seconds = open_session(path, threads)
-    if tuple(one.name for one in session.get_inputs()) != NAMES:
-        raise ValueError(f"{path} is not a memory attention of the contract tracker")
 
-    def run(inputs: Inputs) -> Floats:
-        output: Floats = session.run([OUTPUT], inputs)[0]
-        return output
+    model: str
+    rounds: int
+    threads: int
+    ours: Side
+    public: Side
+    eager: Side
+    export: Sequence[Usage]
+    facts: Mapping[str, int]
+    differences: Mapping[str, float]
+    machine: Mapping[str, str]
 
-    side = Side(runtime=runtime_name(), run=run, load_seconds=seconds)
-    return side, int(session.get_inputs()[0].shape[-1])
+    def times_faster(self, other: Side) -> float:
+        """Median over the rounds of other / ours: what slows both of a round down cancels."""
+        return median_ratio(other.run_seconds, self.ours.run_seconds)
+
+    def share_of_memory(self, other: Side) -> float:
+        """Median over the rounds of ours / other."""
+        return median_ratio(self.ours.peak_bytes, other.peak_bytes)
+
+    def promises(self) -> dict[str, Promise]:
+        """All that is promised."""
+        found = [
+            Promise(
+                name="times as fast",
+                value=self.times_faster(self.public),
+                bound=SPEED,
+                unit="x",
+                at_least=True,
+            ),
+            Promise(
+                name="share of its memory",
+                value=self.share_of_memory(self.public),
+                bound=MEMORY,
+                unit="x",
+            ),
+            Promise(name="file", value=self.ours.file_bytes or 0, bound=FILE_BYTES, unit="bytes"),
+            Promise(
+                name="export of four graphs",
+                value=median(one.wall_seconds for one in self.export),
+                bound=EXPORT_SECONDS,
+                unit="s",
+            ),
+            Promise(
+                name="export, peak memory",
+                value=median(one.peak_bytes for one in self.export),
+                bound=EXPORT_BYTES,
+                unit="bytes",
+            ),
+        ]
+        return {one.name: one for one in found}
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that is promised holds."""
+        return all(one.ok for one in self.promises().values())
+
+    def document(self) -> dict[str, object]:
+        """All that was measured, as JSON."""
+        return {
+            **asdict(self),
+            "frames": FRAMES,
+            "pointers": POINTERS,
+            "times_faster": {one.name: self.times_faster(one) for one in (self.public, self.eager)},
+            "promises": [{**asdict(one), "ok": one.ok} for one in self.promises().values()],
+            "ok": self.ok,
+        }
 
 
-def open_upstream(config: str, overrides: list[str], weights: Path, threads: int) -> Sized:
-    """Upstream's module in PyTorch, and the cells along an axis of its feature map."""
-    import torch
+def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Titles and rows for the terminal."""
+    sides = (report.ours, report.public, report.eager)
+    others = sides[1:]
+    promises = report.promises()
 
-    from exporters.sam2.model import load_model
+    def row(name: str, *cells: str) -> tuple[str, ...]:
+        promised = promises[name].text if name in promises else "-"
+        return (name, *cells, *("-" for _ in range(3 - len(cells))), promised)
 
-    torch.set_num_threads(threads)
-    sam: Any = load_model(config, overrides, weights)
+    def alone(name: str) -> tuple[str, ...]:
+        return row(name, text_of(promises[name].value, promises[name].unit))
 
-    def run(inputs: Inputs) -> Floats:
-        with torch.inference_mode():
-            tensors = [torch.from_numpy(inputs[name]) for name in NAMES]
-            output: Floats = attend(sam, *tensors).numpy()
-        return output
+    loads = (text_of(median(one.load_seconds), "s") for one in sides if one.load_seconds)
+    files = (text_of(one.file_bytes, "bytes") for one in sides if one.file_bytes is not None)
+    rows = [
+        row("latency", *(text_of(median(one.run_seconds), "s") for one in sides)),
+        row("times as fast", "-", *(f"{report.times_faster(one):.2f}x" for one in others)),
+        row("peak memory", *(text_of(median(one.peak_bytes), "bytes") for one in sides)),
+        row("share of its memory", "-", *(f"{report.share_of_memory(one):.2f}x" for one in others)),
+        row("session load", *loads),
+        row("file", *files),
+        row("from PyTorch", *(f"{report.differences[one.name]:.1e}" for one in sides[:2])),
+        alone("export of four graphs"),
+        alone("export, peak memory"),
+    ]
+    return ("", *(one.name for one in sides), "promised"), rows
 
-    side = Side(runtime=f"torch {torch.__version__}", run=run)
-    return side, int(sam.image_size) // int(sam.backbone_stride)
 
+def write(report: Report, folder: Path) -> tuple[Path, Path]:
+    """Writes tracker.json and tracker.html into a folder and returns both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "tracker.json"
+    data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")
+    sides = (report.ours, report.public, report.eager)
+    promises = report.promises()
+    speed, memory = promises["times as fast"], promises["share of its memory"]
+    latency = {one.name: median(one.run_seconds) for one in sides}
+    peak = {one.name: median(one.peak_bytes) for one in sides}
+    files = {one.name: one.file_bytes for one in sides if one.file_bytes is not None}
+    loads = {one.name: median(one.load_seconds) for one in sides if one.load_seconds}
+    ours, public = report.ours.name, report.public.name
+    chart = partial(compare_bars, ours=ours)
 
-def attend(
-    sam: Any, feature: Any, places: Any, pointers: Any, maps: Any, positions: Any, since: Any
-) -> Any:
-    """An unpatched `SAM2Base`'s memory attention on the contract's inputs, in the contract's order.
+    def alone(name: str) -> Chart:
+        one = promises[name]
+        return chart(f"{name} ({one.text})", {ours: one.value}, one.unit, one.bound)
 
-    Upstream wants tokens first, then objects, then channels.
-    """
-    import torch
-    from sam2.modeling.sam2_utils import get_1d_sine_pe
-
-    cells = maps.flatten(3).permute(1, 3, 0, 2).flatten(0, 1)
-    tokens = pointers.unflatten(2, (TOKENS_PER_POINTER, -1)).flatten(1, 2).transpose(0, 1)
-    steps = torch.arange(1.0, pointers.shape[1])
-    times = torch.cat([since.reshape(1), steps]) / (MOST_POINTERS - 1)
-    encoded = sam.obj_ptr_tpos_proj(get_1d_sine_pe(times, sam.hidden_dim))
-    encoded = encoded[:, None].repeat_interleave(TOKENS_PER_POINTER, dim=0)
-    attended = sam.memory_attention(
-        curr=[feature.flatten(2).permute(2, 0, 1) - sam.no_mem_embed],
-        curr_pos=[places],
-        memory=torch.cat([cells, tokens]),
-        memory_pos=torch.cat([positions.transpose(0, 1)[: len(cells)], encoded]),
-        num_obj_ptr_tokens=len(tokens),
+    file = promises["file"]
+    charts = [
+        chart(
+            f"memory attention, latency: {speed.value:.2f} times as fast ({speed.text})",
+            latency,
+            "s",
+            latency[public] / SPEED,
+        ),
+        chart(
+            f"peak memory: {memory.value:.2f}x ({memory.text})",
+            peak,
+            "bytes",
+            peak[public] * MEMORY,
+        ),
+        chart("session load", loads, "s"),
+        chart(f"file ({file.text})", files, file.unit, file.bound),
+        alone("export of four graphs"),
+        alone("export, peak memory"),
+    ]
+    facts = report.facts
+    worst = max(report.differences.values())
+    page = write_page(
+        folder / "tracker.html",
+        title=f"{report.model}: memory attention of the tracker",
+        lead="Shorter is better; the dashed line is what modelkiln promises at most.",
+        charts=charts,
+        facts=[
+            ("input", f"{FRAMES} frames of memory, {POINTERS} pointers, one object"),
+            (
+                "latency, memory",
+                f"median of {report.rounds} rounds in turns, {report.threads} threads; each side"
+                " in a process of its own, the second run of each, the process's peak",
+            ),
+            ("ratios", "median over the rounds"),
+            ("export", "checkpoint on disk to the four graphs on disk; peak of the process tree"),
+            (
+                public,
+                "a graph of our own, made after what is known of NVIDIA's:"
+                f" {facts['nodes']} nodes, {facts['tables']} tables of"
+                f" {facts['table_bytes'] / 1e6:.1f} MB, {facts['ScatterND']} ScatterND,"
+                f" {facts['Expand']} Expand",
+            ),
+            ("outputs apart", f"{worst:.1e} of the largest value, from PyTorch's"),
+            ("runtimes", ", ".join(dict.fromkeys(one.runtime for one in sides))),
+            *report.machine.items(),
+        ],
     )
-    return attended.permute(1, 2, 0).reshape(1, -1, *feature.shape[2:])
-
-
-def main() -> None:
-    """Reads the command line, runs, prints."""
-    parser = argparse.ArgumentParser(description="One side of bench.tracker.")
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    graph = kinds.add_parser("onnx")
-    graph.add_argument("graph", type=Path)
-    eager = kinds.add_parser("eager")
-    eager.add_argument("config")
-    eager.add_argument("weights", type=Path)
-    eager.add_argument("--override", action="append", default=[])
-    for one in (graph, eager):
-        one.add_argument("out", type=Path)
-        one.add_argument("--frames", type=int, default=7)
-        one.add_argument("--pointers", type=int, default=16)
-        one.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    if options.kind == "onnx":
-        side, cells = open_graph(options.graph, options.threads)
-    else:
-        side, cells = open_upstream(
-            options.config, options.override, options.weights, options.threads
-        )
-    measure(side, make_inputs(options.frames, options.pointers, cells), options.out)
-
-
-if __name__ == "__main__":
-    main()
+    return data, page

@@ -1,99 +1,239 @@
-"""Runs one side of bench.dinov2 in a process of its own: a seeded picture to its tokens.
+"""What bench.dinov2 found: sides beside each other, as a table, JSON and a page of bars."""
 
-Runs inside the export environment:
-
-    python -m bench.features onnx GRAPH.onnx OUT.npy [--runs 3]
-    python -m bench.features eager SETTINGS WEIGHTS.safetensors OUT.npy [...]
-
-`onnx` opens a graph of one picture input in ONNX Runtime on the CPU, with its defaults; `eager` is
-timm's network in PyTorch, at its native size. SETTINGS are the model's of the catalog, as JSON.
-OUT.npy gets float32 [1, N, D]: the class token, registers and patches, whichever outputs they come
-in. One line of JSON goes to standard output; the median of the runs counts, and one comes before:
-
-    {"runtime": "onnxruntime 1.20.1", "load_seconds": S, "run_seconds": S, "peak_bytes": B}
-"""
-
-import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from statistics import median
 
-import numpy as np
+from bench.chart import Bar, Chart, write_page
+from bench.comparison import text_of
+from bench.measured import Promise, Side, compare_bars, median_ratio
 
-from bench.side import Floats, Inputs, Side, measure, open_session, runtime_name
-
-PICTURE: Final = "picture"
-
-
-def make_picture(height: int, width: int, seed: int = 0) -> Floats:
-    """A picture of normalized noise, float32 [1, 3, height, width]."""
-    return np.random.default_rng(seed).standard_normal((1, 3, height, width), np.float32)
+LATENCY, STRETCH = 1.05, 0.9
+_SMALLEST_SHARE = 0.01
+_OTHERS = "all others"
 
 
-def open_graph(path: Path, threads: int) -> tuple[Side, tuple[int, int]]:
-    """A graph in a new session of ONNX Runtime, and the height and width of its picture.
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """What ONNX Runtime spends in one operator during one run of a graph.
 
-    Raises:
-        ValueError: It takes more than one picture of a known size.
+    Attributes:
+        products: How many multiplications its matrix products consist of.
     """
-    session, seconds = open_session(path, threads)
-    inputs = session.get_inputs()
-    height, width = inputs[0].shape[2:] if len(inputs[0].shape) == 4 else (None, None)
-    if len(inputs) != 1 or not isinstance(height, int) or not isinstance(width, int):
-        raise ValueError(f"{path} does not take one picture of one size")
 
-    def run(given: Inputs) -> Floats:
-        return join_tokens(session.run(None, {inputs[0].name: given[PICTURE]}))
+    seconds: float
+    nodes: int
+    products: int = 0
 
-    return Side(runtime=runtime_name(), run=run, load_seconds=seconds), (height, width)
+    def text(self, total: float) -> str:
+        """Time, and share of a total."""
+        return f"{self.seconds * 1000:.1f} ms, {self.seconds / total:.1%}" if self.nodes else "-"
 
-
-def join_tokens(outputs: list[Floats]) -> Floats:
-    """Outputs [1, D] and [1, n, D], in order, as one [1, N, D]."""
-    return np.concatenate([one.reshape(1, -1, one.shape[-1]) for one in outputs], axis=1)
+    @property
+    def speed(self) -> str:
+        """How fast its matrix products are; nothing for what is none."""
+        return f", {self.products / self.seconds / 1e9:.0f} GMAC/s" if self.products else ""
 
 
-def open_upstream(
-    settings: Mapping[str, Any], weights: Path, threads: int
-) -> tuple[Side, tuple[int, int]]:
-    """timm's network in PyTorch, and the height and width of its picture."""
-    import torch
-
-    from exporters.dinov2.model import load_model
-
-    torch.set_num_threads(threads)
-    vit: Any = load_model(settings, weights)
-
-    def run(given: Inputs) -> Floats:
-        with torch.inference_mode():
-            tokens: Floats = vit.forward_features(torch.from_numpy(given[PICTURE])).numpy()
-        return tokens
-
-    side = int(settings["native"])
-    return Side(runtime=f"torch {torch.__version__}", run=run), (side, side)
+Profile = Mapping[str, Operator]
 
 
-def main() -> None:
-    """Reads the command line, runs, prints."""
-    parser = argparse.ArgumentParser(description="One side of bench.dinov2.")
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    graph = kinds.add_parser("onnx")
-    graph.add_argument("graph", type=Path)
-    eager = kinds.add_parser("eager")
-    eager.add_argument("settings", type=json.loads)
-    eager.add_argument("weights", type=Path)
-    for one in (graph, eager):
-        one.add_argument("out", type=Path)
-        one.add_argument("--runs", type=int, default=3)
-        one.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    if options.kind == "onnx":
-        side, size = open_graph(options.graph, options.threads)
-    else:
-        side, size = open_upstream(options.settings, options.weights, options.threads)
-    measure(side, {PICTURE: make_picture(*size)}, options.out, runs=options.runs)
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The whole comparison.
+
+    Attributes:
+        plain: The faster of the graphs that torch.onnx.export gives.
+        slower: The other ones.
+        eager: Upstream in PyTorch.
+        nodes: Of our graph and of the plain one, as they are in their files, by side.
+        profiles: Where the time of those two goes, by side.
+        differences: How far each graph's output is from PyTorch's, relative to its largest value.
+        machine: What it was measured on, for people.
+    """
+
+    target: str
+    rounds: int
+    threads: int
+    ours: Side
+    plain: Side
+    slower: Sequence[Side]
+    eager: Side
+    nodes: Mapping[str, int]
+    profiles: Mapping[str, Profile]
+    differences: Mapping[str, float]
+    machine: Mapping[str, str]
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """All of them, ours first."""
+        return (self.ours, self.plain, *self.slower, self.eager)
+
+    def share_of_time(self, other: Side) -> float:
+        """Median over the rounds of ours / other."""
+        return median_ratio(self.ours.run_seconds, other.run_seconds)
+
+    def share_of_memory(self, other: Side) -> float:
+        """Median over the rounds of ours / other."""
+        return median_ratio(self.ours.peak_bytes, other.peak_bytes)
+
+    @property
+    def promise(self) -> Promise:
+        """What is promised."""
+        share = self.share_of_time(self.plain)
+        return Promise(name="share of its time", value=share, bound=LATENCY, unit="x")
+
+    @property
+    def stretch(self) -> str:
+        """What was hoped for, and whether it came true."""
+        reached = self.promise.value <= STRETCH
+        return f"hoped for {STRETCH:g}x: {'reached' if reached else 'not reached'}"
+
+    @property
+    def ok(self) -> bool:
+        """Whether what is promised holds."""
+        return self.promise.ok
+
+    def operators(self) -> list[tuple[str, tuple[Operator, Operator]]]:
+        """Operators of our graph and of the plain one, by time; those that take little as one."""
+        ours, plain = (shorten(self.profiles[one.name]) for one in (self.ours, self.plain))
+        nothing = Operator(seconds=0.0, nodes=0)
+        found = [
+            (name, (ours.get(name, nothing), plain.get(name, nothing)))
+            for name in dict.fromkeys([*ours, *plain])
+        ]
+
+        def place(one: tuple[str, tuple[Operator, Operator]]) -> tuple[bool, float]:
+            name, pair = one
+            return name == _OTHERS, -max(operator.seconds for operator in pair)
+
+        return sorted(found, key=place)
+
+    def document(self) -> dict[str, object]:
+        """All that was measured, as JSON."""
+        return {
+            **asdict(self),
+            "share_of_time": {one.name: self.share_of_time(one) for one in self.sides[1:]},
+            "promise": {**asdict(self.promise), "ok": self.ok},
+            "stretch": STRETCH,
+            "ok": self.ok,
+        }
 
 
-if __name__ == "__main__":
-    main()
+def shorten(profile: Profile) -> dict[str, Operator]:
+    """A profile in which operators of less than a hundredth of the time are one."""
+    total = sum(one.seconds for one in profile.values())
+    kept = {name: one for name, one in profile.items() if one.seconds >= _SMALLEST_SHARE * total}
+    rest = [one for name, one in profile.items() if name not in kept]
+    if rest:
+        kept[_OTHERS] = Operator(
+            seconds=sum(one.seconds for one in rest),
+            nodes=sum(one.nodes for one in rest),
+            products=sum(one.products for one in rest),
+        )
+    return kept
+
+
+def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Titles and rows for the terminal."""
+    sides = report.sides
+    graphs = [one for one in sides if one.file_bytes is not None]
+
+    def row(name: str, *cells: str, promised: str = "-") -> tuple[str, ...]:
+        return (name, *cells, *("-" for _ in range(len(sides) - len(cells))), promised)
+
+    shares = (f"{report.share_of_time(one):.3f}x" for one in sides[1:])
+    memory = (f"{report.share_of_memory(one):.2f}x" for one in sides[1:])
+    loads = (text_of(median(one.load_seconds), "s") for one in graphs)
+    rows = [
+        row("latency", *(text_of(median(one.run_seconds), "s") for one in sides)),
+        row(report.promise.name, "-", *shares, promised=report.promise.text),
+        row("peak memory", *(text_of(median(one.peak_bytes), "bytes") for one in sides)),
+        row("share of its memory", "-", *memory),
+        row("session load", *loads),
+        row("files", *(text_of(one.file_bytes or 0, "bytes") for one in graphs)),
+        row("nodes", *(str(report.nodes[one.name]) for one in sides[:2])),
+        row("from PyTorch", *(f"{report.differences[one.name]:.1e}" for one in graphs)),
+    ]
+    totals = [_total(report.profiles[one.name]) for one in (report.ours, report.plain)]
+    rows += [
+        row(
+            f"in {name}",
+            *(one.text(total) + one.speed for one, total in zip(pair, totals, strict=True)),
+        )
+        for name, pair in report.operators()
+    ]
+    return ("", *(one.name for one in sides), f"promised; {report.stretch}"), rows
+
+
+def write(report: Report, folder: Path) -> tuple[Path, Path]:
+    """Writes dinov2.json and dinov2.html into a folder and returns both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "dinov2.json"
+    data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")
+    ours, plain = report.ours.name, report.plain.name
+    chart = partial(compare_bars, ours=ours)
+
+    promise = report.promise
+    latency = {one.name: median(one.run_seconds) for one in report.sides}
+    peak = {one.name: median(one.peak_bytes) for one in report.sides}
+    loads = {one.name: median(one.load_seconds) for one in report.sides if one.load_seconds}
+    charts = [
+        chart(
+            f"latency: {promise.value:.3f}x of {plain}'s ({promise.text}; {report.stretch})",
+            latency,
+            "s",
+            latency[plain] * LATENCY,
+        ),
+        chart("peak memory", peak, "bytes"),
+        chart("session load", loads, "s"),
+        _draw_operators(report),
+    ]
+    worst = max(report.differences.values())
+    page = write_page(
+        folder / "dinov2.html",
+        title=f"{report.target} beside a plain export",
+        lead="Shorter is better; the dashed line is what modelkiln promises at most.",
+        charts=charts,
+        facts=[
+            (
+                "latency, memory",
+                f"median of {report.rounds} rounds in turns, {report.threads} threads, one picture;"
+                " each side in a process of its own, whose peak it is",
+            ),
+            ("ratios", "median over the rounds"),
+            ("plain export", "torch.onnx.export of timm's network; the faster opset counts"),
+            (
+                "by operator",
+                "ONNX Runtime's own profile, in processes apart; products with weights are the"
+                " linear layers', those in attention are of queries, keys and values",
+            ),
+            ("outputs apart", f"{worst:.1e} of the largest value, from PyTorch's"),
+            ("runtimes", ", ".join(dict.fromkeys(one.runtime for one in report.sides))),
+            *report.machine.items(),
+        ],
+    )
+    return data, page
+
+
+def _draw_operators(report: Report) -> Chart:
+    pair = (report.ours, report.plain)
+    totals = {one.name: _total(report.profiles[one.name]) for one in pair}
+    bars = [
+        Bar(
+            label=name if side is report.ours else "",
+            value=operator.seconds,
+            text=operator.text(totals[side.name]),
+            ours=side is report.ours,
+        )
+        for name, operators in report.operators()
+        for side, operator in zip(pair, operators, strict=True)
+    ]
+    return Chart(title=f"by operator: {report.ours.name}, and below {report.plain.name}", bars=bars)
+
+
+def _total(profile: Profile) -> float:
+    return sum(one.seconds for one in profile.values())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelkiln.paths import REPOSITORY
-from modelkiln.stage import Job
+from modelkiln.runners.job import Job
 
 WRITE = "(step.out / 'out.txt').write_text('done')\n"
 

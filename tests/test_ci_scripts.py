@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.pins import load_base
+from modelkiln.environments.base_images import load_base
 
 CI = Path(__file__).resolve().parent.parent / ".ci"
 SCRIPTS = sorted(path for path in CI.iterdir() if path.read_bytes().startswith(b"#!"))

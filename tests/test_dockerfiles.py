@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.pins import load_base
+from modelkiln.environments.base_images import load_base
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILES = sorted((ROOT / "docker").glob("*/Dockerfile"))

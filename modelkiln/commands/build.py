@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelkiln import console, unchanged
-from modelkiln.build import Built, Prepared, build, prepare
+from modelkiln.building import unchanged
+from modelkiln.building.build import Built, Prepared, build, prepare
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.publish import MANIFEST, Published, say_summary
+from modelkiln.catalog.target import FileWeights, Target, all_target_names
 from modelkiln.errors import EnvironmentFailure, KilnError, UsageError
-from modelkiln.keys import Status
-from modelkiln.kiln import Kiln
-from modelkiln.plan import PinnedFile
-from modelkiln.publish import MANIFEST, Published, say_summary
-from modelkiln.target import FileWeights, Target, all_target_names
-from modelkiln.units import human_bytes
+from modelkiln.planning.graph import PinnedFile
+from modelkiln.planning.keys import Status
+from modelkiln.util import console
+from modelkiln.util.units import human_bytes
 
 
 def build_targets(
@@ -91,7 +92,7 @@ def find_obstacles(kiln: Kiln, prepared: Prepared) -> dict[str, str]:
 
 
 def _checkpoint_obstacle(kiln: Kiln, model: str) -> str:
-    from modelkiln.weights import find_cached, host_reachable
+    from modelkiln.fetch.checkpoints import find_cached, host_reachable
 
     checkpoint = kiln.catalog.models[model].checkpoint
     if find_cached(checkpoint, kiln.cache) is not None:

@@ -1,9 +1,15 @@
 """`invoke doctor`: what this machine can and cannot build, and how to mend it."""
 
-from modelkiln import console
-from modelkiln.doctor import Surroundings, diagnose, has_problem, to_document, to_lines
+from modelkiln.building.kiln import Kiln
+from modelkiln.commands.doctor_checks import (
+    Surroundings,
+    diagnose,
+    has_problem,
+    to_document,
+    to_lines,
+)
 from modelkiln.errors import EnvironmentFailure
-from modelkiln.kiln import Kiln
+from modelkiln.util import console
 
 
 def examine(kiln: Kiln, *, as_json: bool = False) -> None:

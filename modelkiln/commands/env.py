@@ -2,11 +2,11 @@
 
 import time
 
-from modelkiln import console
-from modelkiln.environments import list_environments, prune, tools_digest
-from modelkiln.kiln import Kiln
+from modelkiln.building.kiln import Kiln
+from modelkiln.environments.cache import list_environments, prune, tools_digest
 from modelkiln.paths import REPOSITORY
-from modelkiln.units import human_bytes
+from modelkiln.util import console
+from modelkiln.util.units import human_bytes
 
 # What tests and benches install beside an environment.
 TOOL_LOCKS = (

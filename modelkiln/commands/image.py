@@ -3,12 +3,12 @@
 import time
 from collections.abc import Iterator
 
-from modelkiln import console
-from modelkiln.environments import Environment
-from modelkiln.kiln import Kiln
-from modelkiln.provision import show_progress
-from modelkiln.runners import require_dockerfile
-from modelkiln.units import human_bytes
+from modelkiln.building.kiln import Kiln
+from modelkiln.environments.cache import Environment
+from modelkiln.runners.choice import require_dockerfile
+from modelkiln.runners.provision import show_progress
+from modelkiln.util import console
+from modelkiln.util.units import human_bytes
 
 
 def build_image(

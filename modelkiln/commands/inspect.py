@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from modelkiln import console
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.once import find_manifest, one_target
+from modelkiln.building.publish import REPORT, say_summary, target_folder
+from modelkiln.catalog.target import Target
 from modelkiln.commands.report import PLAN, find_benefit
-from modelkiln.kiln import Kiln
-from modelkiln.once import find_manifest, one_target
-from modelkiln.publish import REPORT, say_summary, target_folder
-from modelkiln.quality_report import read_quality
-from modelkiln.target import Target
-from modelkiln.units import human_bytes
+from modelkiln.report.quality import read_quality
+from modelkiln.util import console
+from modelkiln.util.units import human_bytes
 
 
 def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:

@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from modelkiln import console
+from modelkiln.building.kiln import Kiln
+from modelkiln.catalog.target import FileWeights, Target
 from modelkiln.errors import UsageError
-from modelkiln.hashing import JSON, sha256_json
-from modelkiln.kiln import Kiln
-from modelkiln.plan import PROTOCOL, PinnedFile, Plan, SourceFile, Step, StepOutput
-from modelkiln.runners import require_dockerfile
-from modelkiln.target import FileWeights, Target
+from modelkiln.planning.graph import PROTOCOL, PinnedFile, Plan, SourceFile, Step, StepOutput
+from modelkiln.runners.choice import require_dockerfile
+from modelkiln.util import console
+from modelkiln.util.hashing import JSON, sha256_json
 
 MAX_LEGS = 256
 HOSTED = ("ubuntu-24.04",)

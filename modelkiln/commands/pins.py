@@ -4,13 +4,13 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from modelkiln import console
+from modelkiln.building.kiln import Kiln
+from modelkiln.commands.pins_checks import Scope, ask_registries, find_faults, lock_files
+from modelkiln.environments.base_images import load_bases
+from modelkiln.environments.requirements import known_locks, make_lock, versions
 from modelkiln.errors import PinError, UsageError
-from modelkiln.kiln import Kiln
-from modelkiln.locking import known_locks, make_lock, versions
 from modelkiln.paths import REPOSITORY
-from modelkiln.pins import load_bases
-from modelkiln.pins_check import Scope, ask_registries, find_faults, lock_files
+from modelkiln.util import console
 
 
 def check_pins(kiln: Kiln, *, as_json: bool = False) -> None:

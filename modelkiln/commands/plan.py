@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from modelkiln import console
+from modelkiln.building.kiln import Kiln
+from modelkiln.catalog.target import Target, all_target_names
 from modelkiln.errors import UsageError
-from modelkiln.keys import Resolved, Status, explain
-from modelkiln.kiln import Kiln
-from modelkiln.plan import PinnedFile, Plan, SourceFile, StepOutput
-from modelkiln.target import Target, all_target_names
+from modelkiln.planning.graph import PinnedFile, Plan, SourceFile, StepOutput
+from modelkiln.planning.keys import Resolved, Status, explain
+from modelkiln.util import console
 
 
 def list_targets(kiln: Kiln, *, as_json: bool = False) -> None:

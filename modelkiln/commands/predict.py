@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelkiln import console
-from modelkiln.deliver import deliver_files, require_place
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.once import check_files, find_manifest, one_target, run_once, stage_modules
+from modelkiln.building.publish import target_folder
+from modelkiln.catalog.target import RandomWeights, Target
 from modelkiln.errors import UsageError
-from modelkiln.kiln import Kiln
-from modelkiln.once import check_files, find_manifest, one_target, run_once, stage_modules
-from modelkiln.publish import target_folder
-from modelkiln.target import RandomWeights, Target
+from modelkiln.util import console
+from modelkiln.util.places import deliver_files, require_place
 
 MEMORY = 4_000_000_000
 # A session holds its weights, and most of them again as its kernels want them.

@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from modelkiln import console
-from modelkiln.calibration import Pictures, name_inputs
-from modelkiln.calibration_options import (
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.once import run_once
+from modelkiln.catalog.formats import Format
+from modelkiln.catalog.parameter_kinds import entries
+from modelkiln.catalog.parameters import Value
+from modelkiln.catalog.picture_options import (
     choose_anew,
     choose_from,
     choose_own,
     picture_count,
     require_no_count,
 )
-from modelkiln.deliver import deliver_files, require_place
+from modelkiln.catalog.pictures import Pictures, name_inputs
 from modelkiln.errors import UsageError
-from modelkiln.format import Format
-from modelkiln.kiln import Kiln
-from modelkiln.machine import require_gpu
-from modelkiln.once import run_once
-from modelkiln.parameter import Value
-from modelkiln.parameter_kinds import entries
-from modelkiln.stage import Outcome
-from modelkiln.units import human_bytes
+from modelkiln.runners.job import Outcome
+from modelkiln.util import console
+from modelkiln.util.machine import require_gpu
+from modelkiln.util.places import deliver_files, require_place
+from modelkiln.util.units import human_bytes
 
 FORMATS: Final = {"int8": "onnx-int8", "fp8": "onnx-fp8"}
 ENVIRONMENT: Final = "quantize"

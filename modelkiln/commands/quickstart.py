@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelkiln import console
-from modelkiln.atomic import write_file
-from modelkiln.build import build
+from modelkiln.building.build import build
+from modelkiln.building.kiln import Kiln, Options
 from modelkiln.commands.build import raise_failures
 from modelkiln.commands.predict import predict
 from modelkiln.commands.report import make_report
-from modelkiln.hashing import sha256_file, sha256_json
-from modelkiln.kiln import Kiln, Options
 from modelkiln.paths import REPOSITORY
-from modelkiln.report import Picture, render_report
-from modelkiln.runners import RunnerName
+from modelkiln.report.page import Picture, render_report
+from modelkiln.runners.choice import RunnerName
+from modelkiln.util import console
+from modelkiln.util.atomic import write_file
+from modelkiln.util.hashing import sha256_file, sha256_json
 
 TARGET = "sam2.1_hiera_tiny/image/onnx-fp32"
 PHOTOGRAPH = REPOSITORY / "catalog" / "pictures" / "astronaut.jpg"
@@ -77,7 +77,7 @@ def run_quickstart(kiln: Kiln, out: str = "", *, as_json: bool = False) -> None:
 
 
 def _choose_weights(kiln: Kiln) -> Kiln:
-    from modelkiln.weights import find_cached, host_reachable
+    from modelkiln.fetch.checkpoints import find_cached, host_reachable
 
     checkpoint = kiln.catalog.models[TARGET.split("/")[0]].checkpoint
     options = kiln.options

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelkiln import console
-from modelkiln.atomic import write_file
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.once import find_manifest, one_target
+from modelkiln.building.publish import REPORT, target_folder
+from modelkiln.catalog.target import Target
 from modelkiln.errors import UsageError
-from modelkiln.kiln import Kiln
-from modelkiln.once import find_manifest, one_target
-from modelkiln.publish import REPORT, target_folder
-from modelkiln.quality_report import read_quality
-from modelkiln.report import Failure, Picture, Report, render_report
-from modelkiln.target import Target
+from modelkiln.report.page import Failure, Picture, Report, render_report
+from modelkiln.report.quality import read_quality
+from modelkiln.util import console
+from modelkiln.util.atomic import write_file
 
 PLAN = "quantization.json"
 

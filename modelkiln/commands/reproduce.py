@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelkiln import console
-from modelkiln.build import build
+from modelkiln.building.build import build
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.once import one_target
+from modelkiln.building.publish import target_folder
 from modelkiln.commands.build import raise_failures
 from modelkiln.errors import NotReproducible
-from modelkiln.hashing import sha256_file
-from modelkiln.kiln import Kiln
-from modelkiln.once import one_target
-from modelkiln.provision import get_python
-from modelkiln.publish import target_folder
-from modelkiln.records import Blob
-from modelkiln.runner import LocalRunner, Runner
-from modelkiln.runners import RunnerName
+from modelkiln.runners.choice import RunnerName
+from modelkiln.runners.local import LocalRunner, Runner
+from modelkiln.runners.provision import get_python
+from modelkiln.store.records import Blob
+from modelkiln.util import console
+from modelkiln.util.hashing import sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from modelkiln import console
-from modelkiln.atomic import write_file
-from modelkiln.kiln import Kiln
-from modelkiln.sbom import bill_of_materials
+from modelkiln.building.kiln import Kiln
+from modelkiln.environments.sbom import bill_of_materials
+from modelkiln.util import console
+from modelkiln.util.atomic import write_file
 
 
 def write_sbom(kiln: Kiln, name: str, out: str = "") -> None:

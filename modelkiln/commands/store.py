@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator
 
-from modelkiln import console
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.publish import MANIFEST
 from modelkiln.errors import StoreError
-from modelkiln.kiln import Kiln
-from modelkiln.publish import MANIFEST
-from modelkiln.units import human_bytes
+from modelkiln.util import console
+from modelkiln.util.units import human_bytes
 
 
 def verify_store(kiln: Kiln, *, repair: bool = False, as_json: bool = False) -> None:

@@ -6,23 +6,26 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from modelkiln import console
+from modelkiln.building.kiln import Kiln
 from modelkiln.errors import StageFailure, UsageError
-from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY
-from modelkiln.provision import get_python, get_tools
+from modelkiln.runners.provision import get_python, get_tools
+from modelkiln.util import console
 
 HOST_SOURCES = (
     "modelkiln",
     "tasks.py",
+    *sorted(f"bench/{path.name}" for path in (REPOSITORY / "bench").glob("*.py")),
     "tests/modelkiln",
     "tests/web",
     "tests/containers",
+    "tests/conftest.py",
     "tests/jobs.py",
+    *sorted(f"tests/bench/{path.name}" for path in (REPOSITORY / "tests/bench").glob("*.py")),
     "tests/full_size",
     *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/test_*.py")),
 )
-EXPORT_SOURCES = ("exporters", "bench", "web", "tests/quantize")
+EXPORT_SOURCES = ("exporters", "bench/sides", "web", "tests/quantize")
 # What `make test` leaves out, for it takes minutes and hardly differs from what it runs.
 THOROUGH = "thorough"
 
@@ -37,7 +40,7 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
     parts: Mapping[str, Callable[[], list[list[str]]]] = {
         "lint": lambda: _lint(kiln),
         "host": lambda: [_pytest("not full_size", "--ignore=tests/containers")],
-        "exporters": lambda: [_room_pytest(kiln, "export", "tests/exporters", "tests/bench")],
+        "exporters": lambda: [_room_pytest(kiln, "export", "tests/exporters", "tests/bench/sides")],
         "quantize": lambda: [_room_pytest(kiln, "quantize", "tests/quantize")],
         "containers": lambda: [_pytest("not full_size", room="tests/containers")],
         "full-size": lambda: [_pytest("full_size and not thorough")],
@@ -70,7 +73,7 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
 
 
 def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
-    rooms = ("exporters", "bench", "quantize", "toy")
+    rooms = ("exporters", "bench/sides", "quantize", "toy")
     elsewhere = [f"--ignore=tests/{one}" for one in rooms]
     # -rs: what was left out, for want of an engine or of Node, is told with the reason.
     command = [sys.executable, "-m", "pytest", room, "-rs", *elsewhere]

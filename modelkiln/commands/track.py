@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelkiln import console
-from modelkiln.deliver import deliver_file, deliver_folder, require_place
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.once import check_files, find_manifest, one_target, run_once, stage_modules
+from modelkiln.building.publish import target_folder
+from modelkiln.catalog.target import RandomWeights, Target
+from modelkiln.commands.track_prompts import read_video_prompts
 from modelkiln.errors import UsageError
-from modelkiln.kiln import Kiln
-from modelkiln.once import check_files, find_manifest, one_target, run_once, stage_modules
-from modelkiln.publish import target_folder
-from modelkiln.target import RandomWeights, Target
-from modelkiln.video_prompts import read_video_prompts
+from modelkiln.util import console
+from modelkiln.util.places import deliver_file, deliver_folder, require_place
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm")
 VIDEO = ".mp4"

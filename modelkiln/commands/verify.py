@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from modelkiln import console
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.once import check_files, find_manifest, run_once
+from modelkiln.building.publish import MANIFEST, say_summary, target_folder
+from modelkiln.catalog.target import Target
 from modelkiln.errors import KilnError, UsageError, VerificationFailure
-from modelkiln.kiln import Kiln
-from modelkiln.once import check_files, find_manifest, run_once
-from modelkiln.plan import StepOutput
-from modelkiln.publish import MANIFEST, say_summary, target_folder
-from modelkiln.target import Target
+from modelkiln.planning.graph import StepOutput
+from modelkiln.util import console
 
 
 def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:

@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelkiln import console
-from modelkiln.atomic import write_file
-from modelkiln.build import build
+from modelkiln.building.build import build
+from modelkiln.building.kiln import Kiln
+from modelkiln.catalog.target import RandomWeights
 from modelkiln.commands.report import make_failed_report, make_report
 from modelkiln.errors import Interrupted, KilnError, UsageError
-from modelkiln.kiln import Kiln
-from modelkiln.report import Report, render_reports
-from modelkiln.target import RandomWeights
+from modelkiln.report.page import Report, render_reports
+from modelkiln.util import console
+from modelkiln.util.atomic import write_file
 
 
 def check_weights(kiln: Kiln, models: str, out: str, *, as_json: bool = False) -> None:

@@ -7,9 +7,9 @@ import requests
 from docker.models.images import Image as EngineImage
 
 from modelkiln.containers.engine import Engine, explain
-from modelkiln.download import OnProgress
+from modelkiln.environments.base_images import VARIABLE, BasePin
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace
-from modelkiln.pins import VARIABLE, BasePin
+from modelkiln.fetch.download import OnProgress
 
 _LOCAL = "localhost/"
 _ASK_S = 10
@@ -90,7 +90,7 @@ def ensure_base(
 
 def _is_in_registry(engine: Engine, base: BasePin) -> bool:
     if engine.kind == "podman":
-        from modelkiln.registry import NotAsked, find_digest, find_repository
+        from modelkiln.fetch.registry import NotAsked, find_digest, find_repository
 
         try:
             repository = find_repository(base.image)

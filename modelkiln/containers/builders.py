@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol, cast
 from modelkiln.containers.build_cache import forgotten
 from modelkiln.containers.context import EPOCH, Context
 from modelkiln.containers.engine import Engine
-from modelkiln.follow import CommandFailed, follow
+from modelkiln.util.process import CommandFailed, follow
 
 OnLine = Callable[[str], None]
 

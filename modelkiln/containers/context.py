@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelkiln.containers.wheelhouse import list_packages
-from modelkiln.environments import Environment
+from modelkiln.environments.cache import Environment
+from modelkiln.environments.install import read_settings
+from modelkiln.environments.uv import read_lock
 from modelkiln.errors import EnvironmentFailure
-from modelkiln.hashing import CHUNK
-from modelkiln.installation import read_settings
-from modelkiln.installer import read_lock
+from modelkiln.util.hashing import CHUNK
 
 # What every file is dated, here and in the images.
 EPOCH = 1704067200

@@ -16,8 +16,6 @@ from typing import Any
 import docker
 import requests
 
-from modelkiln import console
-from modelkiln.atomic import write_file
 from modelkiln.containers.bases import ensure_base, find_base_obstacle, name_on
 from modelkiln.containers.builders import Builder, BuildFailed, Request, find_builder
 from modelkiln.containers.context import make_context
@@ -25,8 +23,10 @@ from modelkiln.containers.engine import Engine, explain
 from modelkiln.containers.progress import BuildProgress
 from modelkiln.containers.trial import try_image
 from modelkiln.containers.wheelhouse import fetch, is_whole
-from modelkiln.download import OnProgress
-from modelkiln.environments import Environment
+from modelkiln.environments.base_images import BasePin
+from modelkiln.environments.cache import Environment
+from modelkiln.environments.install import read_settings
+from modelkiln.environments.requirements import require_fresh
 from modelkiln.errors import (
     EnvironmentFailure,
     KilnError,
@@ -34,17 +34,17 @@ from modelkiln.errors import (
     OutOfSpace,
     PinError,
 )
-from modelkiln.hashing import sha256_file
-from modelkiln.installation import read_settings
-from modelkiln.locking import require_fresh
-from modelkiln.locks import hold
-from modelkiln.machine import disk_free, require_disk
-from modelkiln.pins import BasePin
-from modelkiln.units import human_bytes
+from modelkiln.fetch.download import OnProgress
+from modelkiln.util import console
+from modelkiln.util.atomic import write_file
+from modelkiln.util.flock import hold
+from modelkiln.util.hashing import sha256_file
+from modelkiln.util.machine import disk_free, require_disk
+from modelkiln.util.units import human_bytes
 
 LABEL = "io.modelkiln.image"
 ENVIRONMENT_LABEL = "io.modelkiln.environment"
-BUILD_LABEL = "io.modelkiln.build"
+BUILD_LABEL = "io.modelkiln.building.build"
 _ROOM = "images"
 _TAIL, _KEPT = 20, 500
 _FULL = ("no space left on device", "errno 28", "disk quota exceeded")

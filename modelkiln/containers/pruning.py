@@ -13,7 +13,7 @@ import requests
 from modelkiln.containers.bases import name_on
 from modelkiln.containers.engine import Engine, explain
 from modelkiln.containers.images import BUILD_LABEL, LABEL, forget, lock_of, sweep
-from modelkiln.locks import Held, exclude
+from modelkiln.util.flock import Held, exclude
 
 _PREFIX = "modelkiln/"
 

@@ -11,9 +11,9 @@ from docker.types import Mount
 
 from modelkiln.containers.engine import Engine
 from modelkiln.containers.sealing import PYTHON, create_sealed
-from modelkiln.environments import Environment
+from modelkiln.environments.cache import Environment
+from modelkiln.environments.install import LIST_VERSIONS, compare_versions, parse_versions
 from modelkiln.errors import EnvironmentFailure
-from modelkiln.installation import LIST_VERSIONS, compare_versions, parse_versions
 
 _SELFTEST = "/modelkiln/selftest.py"
 _MEMORY = 8_000_000_000

@@ -14,16 +14,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelkiln.download import OnProgress
-from modelkiln.environments import DESCRIPTION, Environment, Installed
+from modelkiln.environments.cache import DESCRIPTION, Environment, Installed
+from modelkiln.environments.install import making, read_settings, remove
+from modelkiln.environments.uv import Locked, installer_variables, is_network, normalize, read_lock
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
-from modelkiln.follow import CommandFailed, follow
-from modelkiln.hashing import sha256_file, sha256_json
-from modelkiln.installation import making, read_settings, remove
-from modelkiln.installer import Locked, installer_variables, is_network, normalize, read_lock
-from modelkiln.locks import Held, exclude, hold
-from modelkiln.machine import check_platform, require_disk
-from modelkiln.units import human_bytes
+from modelkiln.fetch.download import OnProgress
+from modelkiln.util.flock import Held, exclude, hold
+from modelkiln.util.hashing import sha256_file, sha256_json
+from modelkiln.util.machine import check_platform, require_disk
+from modelkiln.util.process import CommandFailed, follow
+from modelkiln.util.units import human_bytes
 
 _ROOM = "wheels"
 # Named one by one, newest first, so that every host fetches the same files whatever its own are.

@@ -14,11 +14,11 @@ import pytest
 from modelkiln.containers.engine import Engine, connect
 from modelkiln.containers.images import BUILD_LABEL, Image, ensure_image, find_obstacle
 from modelkiln.containers.owner import LABEL
-from modelkiln.containers.runner import DockerRunner
-from modelkiln.environments import environment
+from modelkiln.environments.base_images import BasePin, load_base
+from modelkiln.environments.cache import environment
 from modelkiln.errors import EnvironmentFailure
 from modelkiln.paths import REPOSITORY
-from modelkiln.pins import BasePin, load_base
+from modelkiln.runners.docker import DockerRunner
 
 TOY_ROOMS = REPOSITORY / "tests" / "toy" / "docker"
 PODMAN = "MODELKILN_PODMAN"

@@ -10,7 +10,7 @@ import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 
-from modelkiln.pins import BasePin
+from modelkiln.environments.base_images import BasePin
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 

@@ -13,8 +13,8 @@ import docker
 import pytest
 
 from modelkiln.containers.engine import Engine
+from modelkiln.environments.base_images import load_base
 from modelkiln.paths import REPOSITORY
-from modelkiln.pins import load_base
 from tests.containers.conftest import leave_out
 
 CI = REPOSITORY / ".ci"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from modelkiln.building.kiln import Kiln
 from modelkiln.containers.engine import Engine
 from modelkiln.containers.images import find_obstacle
-from modelkiln.hashing import sha256_file
-from modelkiln.kiln import Kiln
 from modelkiln.paths import REPOSITORY, artifacts_root
+from modelkiln.util.hashing import sha256_file
 from tests.containers.conftest import leave_out
 
 pytestmark = pytest.mark.full_size

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from modelkiln.building.kiln import Kiln
 from modelkiln.commands import image as commands
 from modelkiln.containers import pruning
 from modelkiln.containers.bases import ensure_base, find_base, find_base_obstacle
@@ -37,12 +38,11 @@ from modelkiln.containers.images import (
     lock_of,
     sweep,
 )
-from modelkiln.environments import Environment, environment
+from modelkiln.environments.base_images import BasePin
+from modelkiln.environments.cache import Environment, environment
 from modelkiln.errors import EnvironmentFailure, KilnError, NotReproducible, OutOfSpace, PinError
-from modelkiln.kiln import Kiln
-from modelkiln.locks import hold
 from modelkiln.paths import REPOSITORY
-from modelkiln.pins import BasePin
+from modelkiln.util.flock import hold
 from tests.containers.conftest import TOY_ROOMS, leave_out
 from tests.containers.serving import make_blobs, pin, serve
 from tests.modelkiln.toy_packages import Index, make_wheel
@@ -335,7 +335,7 @@ def test_an_image_without_the_locks_packages_gets_no_name(
 
 
 def lock(wanted: Environment, wheel: Path) -> None:
-    from modelkiln.hashing import sha256_file
+    from modelkiln.util.hashing import sha256_file
 
     wanted.lock.write_text(f"canarypackage==1.0 --hash=sha256:{sha256_file(wheel)}\n")
 
@@ -487,8 +487,8 @@ import json, sys
 from pathlib import Path
 from modelkiln.containers.engine import connect
 from modelkiln.containers.images import ensure_image
-from modelkiln.environments import environment
-from modelkiln.pins import BasePin
+from modelkiln.environments.cache import environment
+from modelkiln.environments.base_images import BasePin
 rooms, cache, base = sys.argv[1:]
 ensure_image(connect(), environment("bare", Path(rooms)), BasePin(**json.loads(base)),
              cache=Path(cache), offline=False, on_progress=lambda *_: None)

@@ -17,13 +17,13 @@ from docker.models.containers import Container
 from modelkiln.containers.engine import Engine, connect
 from modelkiln.containers.images import Image, ensure_image
 from modelkiln.containers.owner import LABEL, is_alive, remove_orphans, this_process
-from modelkiln.containers.runner import DockerRunner, memory_limit
-from modelkiln.environments import environment
+from modelkiln.environments.base_images import BasePin
+from modelkiln.environments.cache import environment
 from modelkiln.errors import EnvironmentFailure, Interrupted, KilnError, OutOfSpace, StageFailure
 from modelkiln.paths import REPOSITORY
-from modelkiln.pins import BasePin
-from modelkiln.stage import Job
-from modelkiln.units import human_bytes
+from modelkiln.runners.docker import DockerRunner, memory_limit
+from modelkiln.runners.job import Job
+from modelkiln.util.units import human_bytes
 from tests.containers.conftest import TOY_ROOMS, leave_out
 from tests.jobs import WRITE, make_job
 
@@ -148,7 +148,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {repository!r})
 from modelkiln.containers.engine import connect
-from modelkiln.containers.runner import DockerRunner
+from modelkiln.runners.docker import DockerRunner
 from tests.containers.conftest import TOY_ROOMS, leave_out
 from tests.jobs import make_job
 folder = Path({folder!r})

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.containers import guard
 from modelkiln.containers.engine import Engine
 from modelkiln.containers.images import Image
-from modelkiln.containers.runner import GUARD, DockerRunner
 from modelkiln.containers.sealing import PYTHON
 from modelkiln.errors import EnvironmentFailure, KilnError, StageFailure
 from modelkiln.paths import REPOSITORY
-from modelkiln.stage import Job, Outcome
+from modelkiln.runners import guard
+from modelkiln.runners.docker import GUARD, DockerRunner
+from modelkiln.runners.job import Job, Outcome
 from tests.jobs import WRITE, make_job
 
 

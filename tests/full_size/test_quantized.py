@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from modelkiln.environments import find
-from modelkiln.kiln import Kiln
+from modelkiln.building.kiln import Kiln
+from modelkiln.environments.cache import find
 from modelkiln.paths import REPOSITORY, artifacts_root
 from tests.full_size.test_tiny import MODEL, PHOTOGRAPH, invoke
 

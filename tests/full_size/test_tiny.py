@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.environments import find
-from modelkiln.kiln import Kiln
+from modelkiln.building.kiln import Kiln
+from modelkiln.environments.cache import find
 from modelkiln.paths import REPOSITORY, artifacts_root
 
 pytestmark = pytest.mark.full_size

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.environments import find
-from modelkiln.hashing import sha256_file
-from modelkiln.kiln import Kiln
+from modelkiln.building.kiln import Kiln
+from modelkiln.environments.cache import find
 from modelkiln.paths import artifacts_root
+from modelkiln.util.hashing import sha256_file
 from tests.full_size.test_tiny import MODEL, PHOTOGRAPH, TARGET, invoke
 
 pytestmark = [pytest.mark.full_size, pytest.mark.thorough]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.bench import samexporter
-from modelkiln.bench.commands import MODEL, TARGET
-from modelkiln.bench.sides import get_tools, ingest_weights
-from modelkiln.build import build
-from modelkiln.kiln import Kiln, Options
+from bench import samexporter
+from bench.commands import MODEL, TARGET
+from bench.contenders import get_tools, ingest_weights
+from modelkiln.building.build import build
+from modelkiln.building.kiln import Kiln, Options
 from tests.web.node import WEB, Checked
 
 pytestmark = pytest.mark.full_size

@@ -1,0 +1,105 @@
+"""What the sides of bench.quantize start from: a published encoder, and the plans of our steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.quantized import DYNAMIC, PRESET
+from modelkiln.building.build import build
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.publish import target_folder
+from modelkiln.catalog.target import OfficialWeights, RandomWeights, Target
+from modelkiln.errors import StageFailure
+from modelkiln.fetch.checkpoints import find_cached
+from modelkiln.util import console
+
+STAGES = ("calibrate", "quantize")
+FP32 = "onnx-fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """Where the sides start.
+
+    Attributes:
+        graph: The float32 encoder, published.
+        plans: What our two steps are told, by format.
+        calibration: The folder of the catalog's calibration pictures.
+        held_out: The folder of those that verification uses.
+        preset: How many pictures the model's preset calibrates with.
+        weights: Which they are, in a word.
+    """
+
+    graph: Path
+    plans: Mapping[str, Mapping[str, Any]]
+    calibration: Path
+    held_out: Path
+    preset: int
+    weights: str
+
+
+def find_sides(kiln: Kiln, name: str) -> Sides:
+    """Builds the float32 target where it is not there yet, and plans those of lower precision.
+
+    Args:
+        name: MODEL/CONTRACT/onnx-fp32.
+
+    Raises:
+        KilnError: It cannot be built.
+    """
+    kiln = _with_weights(kiln, name)
+    (target,) = kiln.targets(name)
+    for failed in build(kiln, [target]).failed:
+        raise failed.error
+    plans = {}
+    for form in (PRESET, DYNAMIC):
+        (lower,) = kiln.targets(name.removesuffix(FP32) + form)
+        plans[form] = plan_steps(kiln, lower)
+    golden = plans[PRESET]["quantize"]["graphs"][0]
+    graph = target_folder(kiln, target) / golden["file"]
+    if not graph.is_file():
+        raise StageFailure(
+            f"{target.name} has no {golden['file']}.",
+            f"{graph} is not there.",
+            f"Run: invoke build {target.name}",
+        )
+    return Sides(
+        graph=graph,
+        plans=plans,
+        calibration=kiln.catalog.calibration,
+        held_out=target.contract.pictures[0].parent,
+        preset=plans[PRESET]["calibrate"]["calib_size"],
+        weights=_say(target),
+    )
+
+
+def plan_steps(kiln: Kiln, target: Target) -> dict[str, Any]:
+    """What the steps of a target of lower precision are told, for the graphs that they change."""
+    told: dict[str, Any] = dict.fromkeys(STAGES)
+    for step in kiln.plan([target]).steps.values():
+        if step.stage in STAGES:
+            changed = [one for one in step.params["graphs"] if one["name"] in target.quantized]
+            told[step.stage] = {**step.params, "graphs": changed}
+    return {**told, "threads": kiln.catalog.threads, "seed": kiln.catalog.seed}
+
+
+def _with_weights(kiln: Kiln, name: str) -> Kiln:
+    """The kiln, with random weights where official ones were asked for and are not in the cache."""
+    if kiln.options.weights != "official":
+        return kiln
+    model = kiln.catalog.models[name.partition("/")[0]]
+    if find_cached(model.checkpoint, kiln.cache) is not None:
+        return kiln
+    console.note("no official checkpoint in the cache: all sides start from random weights")
+    return Kiln(replace(kiln.options, weights="random"), artifacts=kiln.artifacts)
+
+
+def _say(target: Target) -> str:
+    match target.weights:
+        case OfficialWeights():
+            return "official"
+        case RandomWeights():
+            return "random"
+        case _:
+            return "a file of the user's own"

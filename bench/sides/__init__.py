@@ -1,0 +1,1 @@
+"""The programs that a bench times: they run in an environment, not on the host."""

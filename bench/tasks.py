@@ -1,0 +1,67 @@
+"""The tasks `bench.*`, a part of the front door."""
+
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+
+from modelkiln.commands.task import command
+
+if TYPE_CHECKING:
+    from modelkiln.building.kiln import Kiln
+
+
+@command("export", help={"rounds": "measurements of each side; the median counts"})
+def export(kiln: "Kiln", rounds: int = 3, json: bool = False) -> None:
+    """Time and memory of an export, beside samexporter's, and the encoders' latency."""
+    from bench.commands import bench_export as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
+@command("null", help={"rounds": "measurements of each side; the median counts"})
+def null(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
+    """Time of a build with nothing to do, beside make's and a bare Python start."""
+    from bench.commands import bench_null as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
+@command("runner", help={"rounds": "measurements of each side; the median counts"})
+def runner(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
+    """Time of a stage in a container, beside the same stage in a local process."""
+    from bench.commands import bench_runner as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
+@command("tracker", help={"rounds": "measurements of each side; the median counts"})
+def tracker(kiln: "Kiln", rounds: int = 5, json: bool = False) -> None:
+    """Time and memory of memory attention, beside the public exporter's way and PyTorch."""
+    from bench.commands import bench_tracker as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
+@command("dinov2", help={"rounds": "measurements of each side; the median counts"})
+def dinov2(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
+    """Latency of DINOv2's graph, beside a plain export of timm's and PyTorch, with a profile."""
+    from bench.commands import bench_dinov2 as measure
+
+    measure(kiln, rounds=rounds, as_json=json)
+
+
+@command(
+    "quantize",
+    help={
+        "pictures": "how many calibrate; what the catalog lacks are crops of its pictures",
+        "rounds": "measurements of each side's latency; the median counts",
+    },
+)
+def quantize(kiln: "Kiln", pictures: int = 8, rounds: int = 5, json: bool = False) -> None:
+    """Error, latency, time and memory of INT8, beside NVIDIA's example through ModelOpt's API."""
+    from bench.commands import bench_quantize as measure
+
+    measure(kiln, pictures=pictures, rounds=rounds, as_json=json)
+
+
+benches = Collection("bench", export, null, runner, tracker, dinov2, quantize)

@@ -1,1 +1,0 @@
-"""Measurements of modelkiln beside the tools that it replaces, on this machine."""

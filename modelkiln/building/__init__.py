@@ -1,0 +1,1 @@
+"""One build, from targets to published files."""

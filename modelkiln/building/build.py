@@ -1,0 +1,189 @@
+"""Building: from targets to verified files in out/.
+
+Everything that a user can get wrong is found before the first step starts: targets, weights, disk,
+environment, network. Then the scheduler runs what has no record, and publishes what was verified.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.publish import Published, find_resolved, publish
+from modelkiln.catalog.target import Target
+from modelkiln.errors import KilnError, StoreError
+from modelkiln.planning.graph import Plan, TargetPlan
+from modelkiln.planning.keys import Resolved, Status
+from modelkiln.store.records import Record
+from modelkiln.store.store import DamagedBlob
+from modelkiln.util import console
+
+if TYPE_CHECKING:
+    from modelkiln.runners.local import Runner
+
+REPAIRS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A target that was not built, and why."""
+
+    target: str
+    step: str
+    error: KilnError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build did.
+
+    Attributes:
+        seconds: Wall time of each step that ran, by its id.
+        held_back: Targets that were built and not published, for they do not pay here.
+    """
+
+    published: tuple[Published, ...]
+    failed: tuple[Failed, ...]
+    seconds: Mapping[str, float]
+    records: Mapping[str, Record]
+    held_back: tuple[Target, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was built, written or restored, or failed."""
+        written = any(one.written for one in self.published)
+        return written or bool(self.seconds) or bool(self.failed)
+
+
+Prepared = tuple[Plan, Mapping[str, Resolved]]
+
+
+def prepare(kiln: Kiln, targets: Sequence[Target], until: str | None = None) -> Prepared:
+    """The plan for targets, and the state of its steps; builds nothing."""
+    plan = kiln.plan(targets, until)
+    return plan, kiln.resolve(plan)
+
+
+def build(
+    kiln: Kiln,
+    targets: Sequence[Target],
+    *,
+    until: str | None = None,
+    runner: "Runner | None" = None,
+    prepared: "Prepared | None" = None,
+) -> Built:
+    """Build targets, each to its verified folder in out/.
+
+    Args:
+        until: Stop after this stage; nothing is published then.
+        runner: What executes steps; the one that `--runner` says unless given.
+        prepared: These targets' plan and its state, where they are known already.
+
+    Raises:
+        KilnError: before the first step, where something is wrong or missing; Interrupted.
+    """
+    plan, resolved = prepared or prepare(kiln, targets, until)
+    if all(one.status is Status.HIT for one in resolved.values()):
+        records = find_resolved(resolved)
+        with suppress(DamagedBlob):
+            return _finish(kiln, plan, records, until)
+    # What follows is imported late: a build with nothing to do is over by now.
+    from modelkiln.building.session import Session
+    from modelkiln.runners.choice import make_runner
+
+    if runner is None:
+        # Again: a damaged file may have been set aside since.
+        now = kiln.resolve(plan)
+        needed = {one.step.environment for one in now.values() if one.status is not Status.HIT}
+        runner = make_runner(kiln, kiln.choose_runner(needed))
+    with kiln.store.in_use(on_wait=_say_waiting("the store")), _terminations():
+        kiln.store.reap()
+        session = Session(kiln, runner)
+        for _ in range(REPAIRS):
+            # A damaged file has been set aside, so the step that made it has no result any more.
+            session.get_ready(kiln.resolve(plan))
+            with console.open_board() as board:
+                run = session.run(plan, board)
+            if any(isinstance(error, DamagedBlob) for error in run.errors.values()):
+                continue
+            with suppress(DamagedBlob):
+                return replace(
+                    _finish(kiln, plan, run.records, until),
+                    failed=_find_failed(plan, run.records, run.errors, run.skipped),
+                    seconds=session.seconds,
+                )
+        raise StoreError(
+            f"Files of the store {kiln.artifacts} keep being damaged.",
+            f"{REPAIRS} rebuilds in a row met bytes that are not those that were written.",
+            "Check the disk and the memory of this machine; then run: invoke store.verify",
+        )
+
+
+def _finish(kiln: Kiln, plan: Plan, records: Mapping[str, Record], until: str | None) -> Built:
+    """Publish the targets whose steps are all done, but for those that nobody named and that are
+    neither smaller nor faster than what they replace."""
+    done = [one for one in plan.targets if all(name in records for name in plan.needed_by(one))]
+    if until is not None:
+        done = []
+    held = [one for one in done if not one.target.by_name and not _pays(records[one.verify])]
+    return Built(
+        published=tuple(_publish(kiln, plan, one, records) for one in done if one not in held),
+        failed=(),
+        seconds={},
+        records=records,
+        held_back=tuple(one.target for one in held),
+    )
+
+
+def _pays(verified: Record) -> bool:
+    return verified.metrics.get("pays") is not False
+
+
+def _find_failed(
+    plan: Plan,
+    records: Mapping[str, Record],
+    errors: Mapping[str, KilnError],
+    skipped: Mapping[str, str],
+) -> tuple[Failed, ...]:
+    failed: list[Failed] = []
+    for one in plan.targets:
+        broken = next((name for name in plan.needed_by(one) if name not in records), None)
+        if broken is not None:
+            cause = skipped.get(broken) or broken
+            if cause not in errors:
+                cause = next(iter(errors))
+            failed.append(Failed(target=one.target.name, step=cause, error=errors[cause]))
+    return tuple(failed)
+
+
+def _publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Record]) -> Published:
+    done = publish(kiln, plan, one, records)
+    for name in done.restored:
+        console.warn(f"{done.folder / name} had been changed or removed; it was restored.")
+    return done
+
+
+def _say_waiting(what: str) -> Callable[[object], None]:
+    return lambda holder: console.note(f"waiting for {what}: it is held by {holder}")
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a build as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

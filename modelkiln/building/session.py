@@ -1,0 +1,215 @@
+"""A build's work: what is fetched and installed first, and then each step, run and recorded."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.scheduler import Event, Run, Slots, run_plan
+from modelkiln.environments.cache import in_use
+from modelkiln.errors import EnvironmentFailure, KilnError, PinError, StageFailure
+from modelkiln.planning.graph import PinnedFile, Plan, SourceFile, Step, StepOutput
+from modelkiln.planning.keys import Resolved, Status, resolve_step
+from modelkiln.runners.job import Job
+from modelkiln.runners.local import Runner
+from modelkiln.runners.provision import show_progress
+from modelkiln.store.records import Blob, Record
+from modelkiln.util import console
+from modelkiln.util.hashing import sha256_file
+from modelkiln.util.machine import cpu_count, memory_available, require_disk, require_gpu
+
+MEMORY_SHARE = 0.9
+
+
+class Session:
+    """One build: its runner, its environments, its progress."""
+
+    def __init__(self, kiln: Kiln, runner: Runner) -> None:
+        self._kiln = kiln
+        self._runner = runner
+        self._environments: list[str] = []
+        self._checkpoints: dict[str, Path | KilnError] = {}
+        self._stopped = threading.Event()
+        self.seconds: dict[str, float] = {}
+
+    def get_ready(self, resolved: Mapping[str, Resolved]) -> None:
+        """Make sure of disk, environments and checkpoints before the first step starts."""
+        work = [one for one in resolved.values() if one.status is not Status.HIT]
+        for one in work:
+            if one.step.gpu:
+                require_gpu(self._kiln.has_gpu, one.step.id)
+        self._require_disk(work)
+        for one in work:
+            for source in one.step.inputs.values():
+                if isinstance(source, PinnedFile) and source.sha256 not in self._checkpoints:
+                    self._checkpoints[source.sha256] = self._try_checkpoint(source)
+        self._environments = list(dict.fromkeys(one.step.environment for one in work))
+        self._runner.get_ready(self._environments)
+
+    def _require_disk(self, work: Sequence[Resolved]) -> None:
+        need = sum(one.step.disk for one in work)
+        if work:
+            require_disk(self._kiln.artifacts, need, "the build")
+
+    def _try_checkpoint(self, pin: PinnedFile) -> Path | KilnError:
+        """With --keep-going, a checkpoint that cannot be had fails its own step and no other."""
+        try:
+            return self._get_checkpoint(pin)
+        except (EnvironmentFailure, PinError) as error:
+            if self._kiln.options.keep_going:
+                return error
+            raise
+
+    def _get_checkpoint(self, pin: PinnedFile) -> Path:
+        if pin.path is not None:
+            return Path(pin.path)
+        from modelkiln.fetch.checkpoints import fetch
+
+        model = self._kiln.catalog.models[pin.model]
+        options = self._kiln.options
+        with show_progress(f"checkpoint {model.checkpoint.file}") as on_progress:
+            return fetch(
+                model.checkpoint,
+                cache=self._kiln.cache,
+                mirrors=options.mirrors,
+                offline=options.offline,
+                on_progress=on_progress,
+            )
+
+    def run(self, plan: Plan, board: console.Board) -> Run:
+        """Run the plan's steps, on environments that nobody removes meanwhile."""
+        with ExitStack() as stack:
+            for name in self._environments:
+                wanted = self._kiln.environment(name)
+                stack.enter_context(in_use(wanted, cache=self._kiln.cache))
+            return self._run(plan, board)
+
+    def _run(self, plan: Plan, board: console.Board) -> Run:
+        cpus = cpu_count()
+        jobs = self._kiln.options.jobs or cpus
+        slots = Slots(
+            cpus=max(cpus, 2), memory=int(memory_available() * MEMORY_SHARE), jobs=max(1, jobs)
+        )
+
+        def on_event(step: Step, event: Event, detail: str) -> None:
+            if event is Event.STARTED:
+                board.start(step.id)
+            elif event is Event.DONE:
+                seconds = self.seconds.get(step.id)
+                said = "made by another builder" if seconds is None else f"{seconds:.1f} s"
+                board.end(step.id, f"done   {step.id}  {said}")
+            elif event is Event.FAILED:
+                board.end(step.id, f"FAILED {step.id}")
+            elif event is Event.SKIPPED:
+                board.end(step.id, f"skip   {step.id}  (after {detail or 'a failure'})")
+
+        return run_plan(
+            plan,
+            resolve=lambda step, records: resolve_step(
+                step, self._kiln.keys, records, self._kiln.lookup
+            ),
+            execute=lambda resolved: self._execute(resolved, board),
+            stop=self._stop,
+            slots=slots,
+            keep_going=self._kiln.options.keep_going,
+            on_event=on_event,
+        )
+
+    def _stop(self, kill: bool) -> None:
+        self._stopped.set()
+        self._runner.stop(kill=kill)
+
+    def _execute(self, resolved: Resolved, board: console.Board) -> Record:
+        step = resolved.step
+        store = self._kiln.store
+        began = time.monotonic()
+
+        def on_wait(holder: object) -> None:
+            board.update(step.id, None, f"waiting for {holder}")
+
+        with store.step_lock(resolved.key, on_wait, self._stopped.is_set):
+            record = self._kiln.lookup(resolved.key)
+            if record is None:
+                record = self._run_step(resolved, board)
+                self.seconds[step.id] = time.monotonic() - began
+        return record
+
+    def _run_step(self, resolved: Resolved, board: console.Board) -> Record:
+        step, store = resolved.step, self._kiln.store
+        job = Job(
+            name=step.id,
+            key=resolved.key,
+            environment=step.environment,
+            stage=step.stage,
+            modules=step.modules,
+            params=step.params,
+            inputs={name: self._input(resolved, name) for name in step.inputs},
+            sources=self._sources(resolved),
+            threads=self._kiln.catalog.threads,
+            seed=self._kiln.catalog.seed,
+            timeout_s=step.timeout_s,
+            cpus=step.cpus,
+            memory=step.memory,
+            gpu=step.gpu,
+        )
+        scratch = store.scratch(step.stage)
+        try:
+            outcome = self._runner.run(
+                job, scratch, lambda share, text: board.update(step.id, share, text)
+            )
+            return store.publish(
+                Record(
+                    key=resolved.key,
+                    step=step.id,
+                    document=resolved.document,
+                    outputs={name: store.put(path) for name, path in outcome.outputs.items()},
+                    metrics=outcome.metrics,
+                    provenance={
+                        "runner": self._runner.name,
+                        "seconds": outcome.seconds,
+                        "peak_rss": outcome.peak_rss,
+                        **outcome.seal,
+                    },
+                )
+            )
+        finally:
+            if self._kiln.options.keep_scratch:
+                console.note(f"kept   {scratch}")
+            else:
+                store.discard(scratch)
+
+    def _input(self, resolved: Resolved, name: str) -> Path:
+        source = resolved.step.inputs[name]
+        match source:
+            case StepOutput():
+                return self._kiln.store.check(self._blob(resolved, name))
+            case SourceFile(path=path):
+                return _unchanged(path, resolved.document["inputs"][name])
+            case PinnedFile(sha256=sha256):
+                found = self._checkpoints[sha256]
+                if isinstance(found, KilnError):
+                    raise found
+                return _unchanged(found, sha256)
+
+    def _sources(self, resolved: Resolved) -> dict[str, Path]:
+        files = self._kiln.sources.closure(resolved.step.modules)
+        digests = resolved.document["source"]
+        return {name: _unchanged(path, digests[name]) for name, path in files.items()}
+
+    def _blob(self, resolved: Resolved, name: str) -> Blob:
+        inputs = resolved.document["inputs"]
+        path = self._kiln.store.blob_path(inputs[name])
+        size = path.stat().st_size if path.is_file() else 0
+        return Blob(sha256=inputs[name], bytes=size)
+
+
+def _unchanged(path: Path, sha256: str) -> Path:
+    if sha256_file(path) != sha256:
+        raise StageFailure(
+            f"{path} changed while the build ran.",
+            "Its bytes are no longer those that the plan was made for.",
+            "Run the same command again.",
+        )
+    return path

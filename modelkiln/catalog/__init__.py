@@ -1,0 +1,1 @@
+"""What can be built, and how it is named: models, contracts, formats, targets."""

@@ -1,0 +1,177 @@
+"""Formats: what graphs are written as, one file each, and what presets say of their parameters.
+
+A file of formats/ may extend another (`extends = "STEM"`): what it says replaces what that says;
+`options`, `parameters`, `session` and `gates` are merged, entry by entry. A file of presets/ has
+`models`, globs, and a table for each format: other defaults of its parameters for these models.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from modelkiln.catalog.contracts import Contract, Quantization
+from modelkiln.catalog.parameter_kinds import ListParameter
+from modelkiln.catalog.parameter_tables import read_parameters
+from modelkiln.catalog.parameters import Parameter, Value
+from modelkiln.catalog.tables import choose_models, find_files, load_merged, load_table, need
+from modelkiln.errors import UsageError
+
+ROOM = "formats"
+MERGED = ("options", "parameters", "session", "gates")
+PRESETS = "presets"
+
+Presets = Mapping[tuple[str, str], Mapping[str, Value]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """What graphs are written as; `stages` make its files, the last one's are published.
+
+    Attributes:
+        environment: Where the stages run that come after those of the format that it replaces;
+            empty for the model's.
+        replaces: The format that its graphs are made from and judged by; empty for none.
+        weights: The share of a checkpoint's bytes that its graphs take.
+        opset: The least that its graphs have.
+        options: What its stages are told.
+        session: Configuration entries that every session of onnxruntime needs to run it.
+        gates: Bounds of what it may lose.
+    """
+
+    name: str
+    summary: str
+    stages: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    environment: str = ""
+    replaces: str = ""
+    weights: float = 1.0
+    opset: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    session: Mapping[str, str] = field(default_factory=dict)
+    gates: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+def read_formats(folders: Sequence[Path]) -> dict[str, Format]:
+    """The formats of catalog folders, by name; a file of a later folder goes before another.
+
+    Raises:
+        UsageError: A file is wrong.
+    """
+    files = find_files(folders, ROOM)
+    formats = {
+        stem: _read_format(path, load_merged(stem, files, MERGED)) for stem, path in files.items()
+    }
+    for one in formats.values():
+        base = formats.get(one.replaces)
+        if one.replaces and (base is None or base.stages != one.stages[: len(base.stages)]):
+            raise UsageError(
+                f"{files[one.name]}: `replaces` names {one.replaces!r}.",
+                "That is the format whose stages its own begin with.",
+                "Correct the file.",
+            )
+    return formats
+
+
+def _read_format(path: Path, data: Mapping[str, Any]) -> Format:
+    share = data.get("weights", 1.0)
+    session = data.get("session", {})
+    if type(share) not in (int, float) or share <= 0:
+        raise _wrong(path, "`weights` must be a share of the checkpoint's bytes", share)
+    if not isinstance(session, dict) or not all(isinstance(v, str) for v in session.values()):
+        raise _wrong(path, "`session` must be a table of strings", session)
+    opset = data.get("opset", 0)
+    if type(opset) is not int:
+        raise _wrong(path, "`opset` must be an integer", opset)
+    return Format(
+        name=path.stem,
+        summary=need(data, "summary", str, path),
+        stages=tuple(need(data, "stages", list, path)),
+        runtimes=tuple(need(data, "runtimes", list, path)),
+        environment=str(data.get("environment", "")),
+        replaces=str(data.get("replaces", "")),
+        weights=float(share),
+        opset=opset,
+        options=data.get("options", {}),
+        session=session,
+        gates=data.get("gates", {}),
+        parameters=read_parameters(data.get("parameters", {}), path, "format"),
+    )
+
+
+def _wrong(path: Path, what: str, found: object) -> UsageError:
+    return UsageError(f"{path}: {what}.", f"It is {found!r}.", "Correct the file.")
+
+
+def read_presets(
+    folders: Sequence[Path], formats: Mapping[str, Format], models: Sequence[str]
+) -> Presets:
+    """Other defaults, by model and format; files of later folders, or later by name, go before.
+
+    Raises:
+        UsageError: A file names a model, format or parameter that is not there, or a wrong value.
+    """
+    presets: dict[tuple[str, str], dict[str, Value]] = {}
+    files = [path for folder in folders for path in sorted((folder / PRESETS).glob("*.toml"))]
+    for path in files:
+        data = load_table(path)
+        need(data, "models", list, path)
+        chosen = choose_models(path, data, models)
+        for name in data.keys() - {"models"}:
+            if name not in formats:
+                raise UsageError(
+                    f"{path}: there is no format {name!r}.",
+                    f"The formats are {', '.join(formats)}.",
+                    "Correct the file.",
+                )
+            values = _read_preset(path, formats[name], need(data, name, dict, path))
+            for model in chosen:
+                presets.setdefault((model, name), {}).update(values)
+    return presets
+
+
+def _read_preset(path: Path, one: Format, table: Mapping[str, Any]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for name, value in table.items():
+        if name not in one.parameters:
+            raise UsageError(
+                f"{path}: {one.name} has no parameter {name!r}.",
+                f"It has {', '.join(one.parameters) or 'none'}.",
+                "Correct the file.",
+            )
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        try:
+            values[name] = one.parameters[name].parse(text)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error.what}", error.why, "Correct the file.") from error
+    return values
+
+
+def fit_format(one: Format, preset: Mapping[str, Value], contract: Contract) -> Format:
+    """A format with the defaults that it has for a model and a contract."""
+    if not one.parameters:
+        return one
+    fitted = {
+        name: replace(parameter, default=preset.get(name, parameter.default))
+        for name, parameter in one.parameters.items()
+    }
+    chosen = contract.quantization
+    if one.options.get("every_graph"):
+        chosen = Quantization(graphs=tuple(graph["name"] for graph in contract.graphs))
+    for name, parameter in fitted.items():
+        if isinstance(parameter, ListParameter) and parameter.of_contract:
+            fitted[name] = _fit_graphs(parameter, chosen, contract)
+    return replace(one, parameters=fitted)
+
+
+def _fit_graphs(one: ListParameter, chosen: Quantization, contract: Contract) -> ListParameter:
+    allowed = (*chosen.graphs, *chosen.on_request)
+    others = [graph["name"] for graph in contract.graphs if graph["name"] not in allowed]
+    reason = f"It keeps its precision in {contract.name}; {', '.join(allowed)} can be quantized."
+    return replace(
+        one,
+        choices=allowed,
+        default=",".join(chosen.graphs),
+        refused=dict.fromkeys(others, reason),
+    )

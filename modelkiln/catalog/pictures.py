@@ -1,0 +1,146 @@
+"""Which pictures of a folder calibrate a quantized graph: the same ones every time, wherever it is.
+
+They are the first of those with one extension, by name; nothing is read of them but their bytes. A
+few more than asked for come along, for those that turn out to be damaged.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from modelkiln.errors import UsageError
+from modelkiln.util.hashing import sha256_json
+
+EXTENSIONS: Final = {
+    "jpg": (".jpg", ".jpeg"),
+    "jpeg": (".jpeg",),
+    "png": (".png",),
+    "webp": (".webp",),
+}
+
+_ODD: Final = re.compile(r"[^A-Za-z0-9._+-]")
+_ANOTHER_FOLDER: Final = "Name a folder of pictures with --image-dir."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Calibration pictures.
+
+    Attributes:
+        folder: Where they lie.
+        files: Their paths by name: as many as asked for, and then the spare ones.
+        digest: SHA-256 of the SHA-256 of the files, in their order; names do not enter it.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    digest: str
+
+
+def spare(count: int) -> int:
+    """How many pictures come along for damaged ones: a tenth, and at least one."""
+    return max(1, count // 10)
+
+
+def choose_pictures(
+    folder: Path, extension: str, count: int, digest: Callable[[Path], str]
+) -> Pictures:
+    """The first pictures of a folder by name, `count` and then the spare ones that there are.
+
+    Sub-folders, hidden files and links that lead nowhere are passed over.
+
+    Args:
+        folder: Where to look.
+        extension: One of `EXTENSIONS`; the case of a file's own does not matter.
+        count: How many are wanted.
+        digest: The SHA-256 of a file.
+
+    Raises:
+        UsageError: There is no such folder, it has too few pictures of this kind, or something
+            cannot be read.
+    """
+    names = _list_files(folder)
+    wanted = sorted(name for name in names if _suffix(name) in EXTENSIONS[extension])
+    if not wanted:
+        raise _nothing_found(folder, extension, names)
+    if len(wanted) < count:
+        raise UsageError(
+            f"{folder} has {len(wanted)} {extension} pictures, and --calib-size asks for {count}.",
+            "None is used twice.",
+            f"Name a folder of more pictures with --image-dir, or give --calib-size {len(wanted)}.",
+        )
+    files = tuple(folder.absolute() / name for name in wanted[: count + spare(count)])
+    return Pictures(
+        folder=folder.absolute(),
+        files=files,
+        digest=sha256_json([_digest(path, digest) for path in files]),
+    )
+
+
+def name_inputs(pictures: Pictures) -> dict[str, Path]:
+    """The pictures by the names that a stage knows them by, which say their order.
+
+    What a path in a container could not take is replaced in a name.
+    """
+    return {
+        f"calibration/{number:05}-{_ODD.sub('_', path.name)[-100:]}": path
+        for number, path in enumerate(pictures.files)
+    }
+
+
+def _list_files(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [one.name for one in entries if one.name[0] != "." and one.is_file()]
+    except FileNotFoundError:
+        raise UsageError(
+            f"There is no folder {folder}.", "The path is wrong.", _ANOTHER_FOLDER
+        ) from None
+    except NotADirectoryError:
+        raise UsageError(
+            f"{folder} is no folder.",
+            "Calibration takes a folder of pictures.",
+            f"For example: --image-dir {folder.parent}",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"The folder {folder} cannot be read.",
+            f"{error.strerror or error}.",
+            "Mend that, or name another folder with --image-dir.",
+        ) from error
+
+
+def _digest(path: Path, digest: Callable[[Path], str]) -> str:
+    try:
+        return digest(path)
+    except OSError as error:
+        raise UsageError(
+            f"The calibration picture {path} cannot be read.",
+            f"{error.strerror or error}.",
+            "Make it readable, or take it out of the folder.",
+        ) from error
+
+
+def _nothing_found(folder: Path, extension: str, names: Iterable[str]) -> UsageError:
+    suffixes = {_suffix(name) for name in names}
+    others = [other for other, known in EXTENSIONS.items() if suffixes.intersection(known[:1])]
+    if others:
+        return UsageError(
+            f"{folder} has no {extension} pictures.",
+            f"Its pictures end in {' and '.join(f'.{one}' for one in others)}.",
+            f"Give --image-file-extension {others[0]}.",
+        )
+    return UsageError(f"{folder} has no pictures.", _what_there_is(suffixes), _ANOTHER_FOLDER)
+
+
+def _what_there_is(suffixes: set[str]) -> str:
+    listed = ", ".join(sorted(suffixes - {""})[:5])
+    found = f"Its files end in {listed}" if listed else "It holds no file with an extension"
+    return f"{found}; sub-folders are not looked into."
+
+
+def _suffix(name: str) -> str:
+    return Path(name).suffix.lower()

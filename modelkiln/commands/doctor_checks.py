@@ -1,0 +1,309 @@
+"""What this machine can and cannot build, and how to mend it: small checks, each with its findings.
+
+A check looks and changes nothing. A new one is a function and a line in CHECKS.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from modelkiln.catalog.catalog import Checkpoint
+from modelkiln.environments.cache import Environment, find
+from modelkiln.errors import KilnError
+from modelkiln.util.machine import (
+    check_platform,
+    cpu_count,
+    disk_free,
+    memory_available,
+    unshare_command,
+)
+from modelkiln.util.probes import probe_command, probe_gpu
+from modelkiln.util.units import human_bytes
+
+_MEMORY_WANTED = 6_000_000_000
+_ENVIRONMENT_BYTES = 6_000_000_000
+_BUILD_BYTES = 3_000_000_000
+
+
+class Severity(StrEnum):
+    """How much a finding matters: a problem stops every build, a warning some of them."""
+
+    GOOD = "good"
+    NOTE = "note"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        about: What was looked at, in one or two words.
+        message: What is the case.
+        remedy: What mends it; empty where nothing needs to be mended.
+    """
+
+    about: str
+    severity: Severity
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the checks look at.
+
+    Attributes:
+        offline: Whether to leave the network alone.
+    """
+
+    artifacts: Path
+    cache: Path
+    environments: Sequence[Environment]
+    checkpoints: Sequence[Checkpoint]
+    offline: bool
+
+
+Check = Callable[[Surroundings], Iterable[Finding]]
+
+
+def diagnose(surroundings: Surroundings) -> list[Finding]:
+    """Run every check. One that fails itself is a finding too, and stops no other."""
+    findings: list[Finding] = []
+    for check in CHECKS:
+        try:
+            findings.extend(check(surroundings))
+        except (KilnError, OSError) as error:
+            name = check.__name__.removeprefix("check_")
+            findings.append(
+                Finding(about=name, severity=Severity.WARNING, message=f"not known: {error}")
+            )
+    findings.extend(judge(findings))
+    return findings
+
+
+def has_problem(findings: Iterable[Finding]) -> bool:
+    """Whether anything stops every build; the command then ends with 4."""
+    return any(one.severity is Severity.PROBLEM for one in findings)
+
+
+def to_document(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """The findings as JSON."""
+    return [
+        {
+            "about": one.about,
+            "severity": one.severity.value,
+            "message": one.message,
+            "remedy": one.remedy,
+        }
+        for one in findings
+    ]
+
+
+def to_lines(findings: Iterable[Finding]) -> list[str]:
+    """The findings as plain lines, aligned, each remedy below what it mends."""
+    listed = list(findings)
+    width = max((len(one.about) for one in listed), default=0)
+    lines = []
+    for one in listed:
+        lines.append(f"{one.severity.value:<8} {one.about:<{width}}  {one.message}")
+        if one.remedy:
+            lines.append(f"{'':<8} {'':<{width}}  -> {one.remedy}")
+    return lines
+
+
+def check_machine(_: Surroundings) -> Iterator[Finding]:
+    """Platform, Python, processors, memory."""
+    try:
+        check_platform()
+    except KilnError as error:
+        yield Finding(
+            about="platform", severity=Severity.PROBLEM, message=error.what, remedy=error.next
+        )
+    else:
+        version = ".".join(map(str, sys.version_info[:3]))
+        yield _good("platform", f"{sys.platform} {os.uname().machine}, Python {version}")
+    yield _good("processors", str(cpu_count()))
+    memory = memory_available()
+    text = f"{human_bytes(memory)} available"
+    if memory >= _MEMORY_WANTED:
+        yield _good("memory", text)
+    else:
+        yield Finding(
+            about="memory",
+            severity=Severity.WARNING,
+            message=f"{text}; large models want {human_bytes(_MEMORY_WANTED)}",
+            remedy="build the small models, one at a time: --jobs 1",
+        )
+
+
+def check_disk(surroundings: Surroundings) -> Iterator[Finding]:
+    """Room and permission to write, for the cache and the artifacts."""
+    missing = sum(find(one, surroundings.cache) is None for one in surroundings.environments)
+    for about, folder, need, variable in (
+        ("cache", surroundings.cache, missing * _ENVIRONMENT_BYTES, "MODELKILN_CACHE"),
+        ("artifacts", surroundings.artifacts, _BUILD_BYTES, "MODELKILN_ARTIFACTS"),
+    ):
+        existing = next(one for one in (folder, *folder.parents) if one.exists())
+        free = disk_free(folder)
+        text = f"{folder}: {human_bytes(free)} free"
+        remedy = f"let {variable} name another folder"
+        if not os.access(existing, os.W_OK | os.X_OK):
+            yield Finding(
+                about=about,
+                severity=Severity.WARNING,
+                message=f"{folder} cannot be written; what it holds can still be used",
+                remedy=remedy,
+            )
+        elif free < need:
+            yield Finding(
+                about=about,
+                severity=Severity.PROBLEM,
+                message=f"{text}, {human_bytes(need)} needed",
+                remedy=f"{remedy}, or free some with invoke env.prune and invoke store.gc",
+            )
+        else:
+            yield _good(about, text)
+
+
+def check_programs(_: Surroundings) -> Iterator[Finding]:
+    """The programs that builds and checks start."""
+    git = probe_command("git", "--version")
+    if git.found:
+        yield _good("git", git.detail)
+    else:
+        yield Finding(
+            about="git",
+            severity=Severity.NOTE,
+            message=f"{git.detail}; images then do not say which revision they were built from",
+            remedy="apt-get install git",
+        )
+    from modelkiln.environments.uv import find_uv
+
+    try:
+        yield _good("uv", probe_command(find_uv(), "--version").detail)
+    except KilnError as error:
+        yield Finding(about="uv", severity=Severity.PROBLEM, message=error.what, remedy=error.next)
+    node = probe_command("node", "--version")
+    if node.found:
+        yield _good("node", node.detail)
+    else:
+        yield Finding(
+            about="node",
+            severity=Severity.NOTE,
+            message=f"{node.detail}; the check in onnxruntime-web is left out",
+            remedy="install Node.js 20 or later, with npm",
+        )
+
+
+def check_environments(surroundings: Surroundings) -> Iterator[Finding]:
+    """Which environments are installed."""
+    for one in surroundings.environments:
+        python = find(one, surroundings.cache)
+        if python is not None:
+            yield _good(f"environment {one.name}", f"installed, {one.digest[:12]}")
+        else:
+            yield Finding(
+                about=f"environment {one.name}",
+                severity=Severity.WARNING if surroundings.offline else Severity.NOTE,
+                message="not installed; the first build installs it"
+                + (", which --offline forbids" if surroundings.offline else ""),
+                remedy="make quickstart",
+            )
+
+
+def check_weights(surroundings: Surroundings) -> Iterator[Finding]:
+    """Which checkpoints are in the cache, and whether the others can be fetched."""
+    from urllib.parse import urlsplit
+
+    from modelkiln.fetch.checkpoints import find_cached, host_reachable
+
+    missing: dict[str, list[Checkpoint]] = {}
+    for one in surroundings.checkpoints:
+        if find_cached(one, surroundings.cache) is None:
+            missing.setdefault(urlsplit(one.url).netloc, []).append(one)
+    count = len(surroundings.checkpoints)
+    cached = count - sum(map(len, missing.values()))
+    yield _good("weights", f"{cached} of {count} checkpoints are in the cache")
+    for host, absent in missing.items():
+        if surroundings.offline:
+            continue
+        if host_reachable(absent[0].url):
+            yield _good(f"host {host}", "reached")
+        else:
+            yield Finding(
+                about=f"host {host}",
+                severity=Severity.WARNING,
+                message=f"cannot be reached; {len(absent)} checkpoints cannot be fetched",
+                remedy="check the network and HTTPS_PROXY; or let MODELKILN_MIRROR name a folder "
+                "with the files; or try the pipeline with --weights random",
+            )
+
+
+def check_runners(_: Surroundings) -> Iterator[Finding]:
+    """How well steps can be sealed, and what the machine has beside its processors."""
+    if unshare_command() is not None:
+        yield _good("network seal", "the local runner can take the network away from a step")
+    else:
+        yield Finding(
+            about="network seal",
+            severity=Severity.NOTE,
+            message="unshare is not allowed here: local steps keep the network",
+            remedy="allow unprivileged user namespaces, or build in a container as root",
+        )
+    yield check_engine()
+    gpu = probe_gpu()
+    severity = Severity.GOOD if gpu.found else Severity.NOTE
+    yield Finding(about="gpu", severity=severity, message=gpu.detail)
+
+
+def check_engine() -> Finding:
+    """Whether steps can run in containers."""
+    from modelkiln.containers.owner import open_engine
+
+    try:
+        engine = open_engine()
+    except KilnError as error:
+        return Finding(
+            about="containers", severity=Severity.NOTE, message=error.what, remedy=error.next
+        )
+    engine.client.close()
+    return _good("containers", f"{engine} answers on {engine.socket}")
+
+
+def judge(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Say from the other findings which kinds of target can be built here."""
+    stopping = [one.about for one in findings if one.severity is Severity.PROBLEM]
+    if stopping:
+        yield Finding(
+            about="onnx-*",
+            severity=Severity.PROBLEM,
+            message=f"cannot be built here: see {', '.join(stopping)}",
+        )
+    else:
+        yield _good("onnx-*", "can be built here")
+    if not any(one.about == "gpu" and one.severity is Severity.GOOD for one in findings):
+        yield Finding(
+            about="trt-*",
+            severity=Severity.NOTE,
+            message="cannot be built here: TensorRT engines are built on the GPU they run on",
+            remedy="use a machine with an NVIDIA GPU and its driver",
+        )
+
+
+def _good(about: str, message: str) -> Finding:
+    return Finding(about=about, severity=Severity.GOOD, message=message)
+
+
+CHECKS: tuple[Check, ...] = (
+    check_machine,
+    check_disk,
+    check_programs,
+    check_environments,
+    check_weights,
+    check_runners,
+)

@@ -1,0 +1,1 @@
+"""Pinned package sets: what they are, and how they are installed."""

@@ -1,0 +1,1 @@
+"""From targets to steps, and from steps to keys."""

@@ -1,0 +1,99 @@
+"""The plan: the steps that a set of targets needs, as pure data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelkiln.catalog.target import Target
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOutput:
+    """An input that another step of the plan makes."""
+
+    step: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """An input that lies in the repository or the catalog."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedFile:
+    """An input whose digest is known before the file is there: a checkpoint."""
+
+    sha256: str
+    bytes: int
+    model: str
+    path: str | None = None
+
+
+Input = StepOutput | SourceFile | PinnedFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A stage with its inputs and parameters filled in.
+
+    Attributes:
+        id: Readable and unique in a plan.
+        modules: The stage's module, then the family's part of it.
+        memory: Bytes that the scheduler sets aside.
+        disk: Bytes that its scratch folder and its outputs take, about.
+        gpu: Whether it needs a GPU.
+        cpu_level: Whether its bytes depend on what the processor can do.
+    """
+
+    id: str
+    stage: str
+    environment: str
+    modules: tuple[str, ...]
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Input]
+    cpus: int
+    memory: int
+    disk: int
+    timeout_s: int
+    gpu: bool = False
+    cpu_level: bool = False
+
+    @property
+    def needs(self) -> list[str]:
+        """The steps that go before, each once, in the order of the inputs."""
+        steps = (one.step for one in self.inputs.values() if isinstance(one, StepOutput))
+        return list(dict.fromkeys(steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetPlan:
+    """Where a target's files come from."""
+
+    target: Target
+    graphs: str
+    verify: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Steps in an order in which each comes after what it needs, and the targets they serve."""
+
+    steps: Mapping[str, Step]
+    targets: tuple[TargetPlan, ...]
+
+    def needed_by(self, target: TargetPlan) -> list[str]:
+        """The steps of one target, in the plan's order."""
+        wanted: set[str] = set()
+        queue = [target.verify, target.graphs]
+        while queue:
+            step = queue.pop()
+            if step not in wanted and step in self.steps:
+                wanted.add(step)
+                queue.extend(self.steps[step].needs)
+        return [one for one in self.steps if one in wanted]

@@ -1,0 +1,1 @@
+"""Plain data to a page or a line of text."""

@@ -1,0 +1,153 @@
+"""Reading the whole store and naming what is wrong with it."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelkiln.store.quarantine import move_aside
+from modelkiln.store.records import Blob, Record, is_digest, parse_record
+from modelkiln.util.atomic import TEMP_PREFIX
+from modelkiln.util.hashing import sha256_file
+
+if TYPE_CHECKING:
+    from modelkiln.store.store import Store
+
+
+class ProblemKind(StrEnum):
+    """What can be wrong with a store."""
+
+    DAMAGED_FILE = "damaged file"
+    MISSING_FILE = "missing file"
+    DAMAGED_RECORD = "damaged record"
+    UNKNOWN_FILE = "unknown file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: What sort.
+        path: Where.
+        detail: What was found.
+        steps: The steps whose results need it, sorted.
+    """
+
+    kind: ProblemKind
+    path: Path
+    detail: str
+    steps: tuple[str, ...] = ()
+
+
+def audit(
+    store: "Store", progress: Callable[[int, int], None] | None, repair: bool
+) -> list[Problem]:
+    """Return the problems of a store, sorted by path; see `Store.verify`."""
+    # Records are read before the files are listed: a file is always stored before its record.
+    records, problems = _read_records(store)
+    users: dict[Blob, set[str]] = {}
+    for record in records:
+        for blob in record.outputs.values():
+            users.setdefault(blob, set()).add(record.step)
+    steps: dict[str, tuple[str, ...]] = {
+        blob.sha256: tuple(sorted(names)) for blob, names in users.items()
+    }
+    files = list(walk_shards(store.cas))
+    whole = sum(found.st_size for _, found in files)
+    done = 0
+    for path, found in files:
+        wrong = _inspect(path, found)
+        if wrong is not None:
+            kind, detail = wrong
+            of = steps.get(path.name, ())
+            problems.append(Problem(kind=kind, path=path, detail=detail, steps=of))
+        done += found.st_size
+        if progress is not None:
+            progress(done, whole)
+    lengths = {path.name: found.st_size for path, found in files}
+    for blob in users:
+        if blob.sha256 not in lengths:
+            problems.append(
+                Problem(
+                    kind=ProblemKind.MISSING_FILE,
+                    path=store.blob_path(blob.sha256),
+                    detail="a record names it, but it is not there",
+                    steps=steps[blob.sha256],
+                )
+            )
+    if repair:
+        for problem in problems:
+            if problem.kind is not ProblemKind.MISSING_FILE:
+                move_aside(store.quarantine, problem.path)
+    return sorted(problems, key=lambda problem: problem.path)
+
+
+def walk_shards(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield what stands in the two-digit folders of cas/ or records/, and strangers beside them.
+
+    Temporary files, and the folder records/latest, are passed over; so is what vanishes meanwhile.
+    """
+    for top in _entries(root):
+        if top.name == "latest" or top.name.startswith(TEMP_PREFIX):
+            continue
+        is_shard = len(top.name) == 2 and top.is_dir(follow_symlinks=False)
+        for entry in _entries(Path(top.path)) if is_shard else [top]:
+            try:
+                yield Path(entry.path), entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
+
+
+def read_record(store: "Store", path: Path, found: os.stat_result) -> Record:
+    """Return the record at a path that `walk_shards` gave; nothing is moved.
+
+    Raises:
+        ValueError: It is not a record, or not in its place.
+        OSError: It cannot be read.
+    """
+    key = path.name.removesuffix(".json")
+    if path != store.record_path(key):
+        raise ValueError("it is not where a record of its name belongs")
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is not a regular file")
+    return parse_record(key, path.read_bytes())
+
+
+def _read_records(store: "Store") -> tuple[list[Record], list[Problem]]:
+    records = []
+    problems = []
+    for path, found in walk_shards(store.records):
+        try:
+            records.append(read_record(store, path, found))
+        except (OSError, ValueError) as error:
+            kind = ProblemKind.DAMAGED_RECORD
+            problems.append(Problem(kind=kind, path=path, detail=str(error)))
+    return records, problems
+
+
+def _inspect(path: Path, found: os.stat_result) -> tuple[ProblemKind, str] | None:
+    if not is_digest(path.name):
+        return ProblemKind.UNKNOWN_FILE, "the store does not make such a name"
+    if path.parent.name != path.name[:2]:
+        return ProblemKind.UNKNOWN_FILE, "it is in the wrong folder"
+    if not stat.S_ISREG(found.st_mode):
+        return ProblemKind.DAMAGED_FILE, "it is not a regular file"
+    try:
+        digest = sha256_file(path)
+    except OSError as error:
+        return ProblemKind.DAMAGED_FILE, f"it cannot be read: {error.strerror}"
+    if digest != path.name:
+        return ProblemKind.DAMAGED_FILE, f"it holds the bytes of {digest}"
+    return None

@@ -1,0 +1,170 @@
+"""modelkiln.commands.doctor_checks: each check finds what is wrong, and says what mends it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modelkiln.catalog.catalog import Checkpoint
+from modelkiln.commands import doctor_checks
+from modelkiln.commands.doctor_checks import (
+    Finding,
+    Severity,
+    Surroundings,
+    check_disk,
+    check_environments,
+    check_machine,
+    check_programs,
+    check_weights,
+    diagnose,
+    has_problem,
+    judge,
+    to_document,
+    to_lines,
+)
+from modelkiln.environments.cache import environment
+from modelkiln.errors import EnvironmentFailure
+from modelkiln.util.probes import Probe
+
+CHECKPOINT = Checkpoint(
+    file="small.pt", url="http://127.0.0.1:9/small.pt", bytes=3, sha256="0" * 64, license="none"
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Surroundings:
+    return Surroundings(
+        artifacts=tmp_path / "artifacts",
+        cache=tmp_path / "cache",
+        environments=[environment("export")],
+        checkpoints=[CHECKPOINT],
+        offline=True,
+    )
+
+
+def by_name(findings: Iterator[Finding]) -> dict[str, Finding]:
+    return {one.about: one for one in findings}
+
+
+def test_whole_diagnosis_changes_nothing(here: Surroundings, tmp_path: Path) -> None:
+    findings = diagnose(here)
+    named = by_name(iter(findings))
+    about = {"platform", "cache", "artifacts", "git", "uv", "containers", "gpu", "onnx-*"}
+    assert about <= set(named)
+    assert list(tmp_path.iterdir()) == []
+    for one in findings:
+        if one.severity in (Severity.WARNING, Severity.PROBLEM) and one.about != "onnx-*":
+            assert one.remedy, one
+
+
+def test_wrong_platform_is_a_problem(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise EnvironmentFailure("modelkiln does not run here.", "why", "Go elsewhere.")
+
+    monkeypatch.setattr(doctor_checks, "check_platform", refuse)
+    found = by_name(check_machine(here))["platform"]
+    assert (found.severity, found.remedy) == (Severity.PROBLEM, "Go elsewhere.")
+    assert has_problem(diagnose(here))
+
+
+def test_little_memory_is_a_warning(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_checks, "memory_available", lambda: 2_000_000_000)
+    found = by_name(check_machine(here))["memory"]
+    assert found.severity is Severity.WARNING
+    assert "2.0 GB" in found.message
+
+
+def test_little_disk_is_a_problem(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_checks, "disk_free", lambda _: 4_000_000_000)
+    found = by_name(check_disk(here))
+    assert found["cache"].severity is Severity.PROBLEM
+    assert "4.0 GB free, 6.0 GB needed" in found["cache"].message
+    assert "MODELKILN_CACHE" in found["cache"].remedy
+    assert found["artifacts"].severity is Severity.GOOD
+
+
+def test_read_only_artifacts_are_a_warning(
+    here: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    found = by_name(check_disk(here))["artifacts"]
+    assert found.severity is Severity.WARNING
+    assert "cannot be written" in found.message
+
+
+def test_missing_git_is_a_note(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(name: str, *_: str) -> Probe:
+        return Probe(found=name not in ("git", "node"), detail=f"about {name}")
+
+    monkeypatch.setattr(doctor_checks, "probe_command", probe)
+    found = by_name(check_programs(here))
+    assert found["git"].severity is Severity.NOTE
+    assert found["git"].remedy == "apt-get install git"
+    assert found["node"].severity is Severity.NOTE
+
+
+def test_environment_is_looked_for(here: Surroundings) -> None:
+    found = by_name(check_environments(here))["environment export"]
+    assert found.severity is Severity.WARNING
+    assert "--offline forbids" in found.message
+    folder = here.cache / "environments" / here.environments[0].digest
+    (folder / "bin").mkdir(parents=True)
+    (folder / "environment.json").write_text("{}")
+    (folder / "bin" / "python").symlink_to("/bin/sh")
+    assert by_name(check_environments(here))["environment export"].severity is Severity.GOOD
+
+
+def test_unreachable_host_is_a_warning(here: Surroundings) -> None:
+    assert [one.about for one in check_weights(here)] == ["weights"]
+    online = Surroundings(
+        artifacts=here.artifacts,
+        cache=here.cache,
+        environments=[],
+        checkpoints=[CHECKPOINT],
+        offline=False,
+    )
+    found = by_name(check_weights(online))["host 127.0.0.1:9"]
+    assert found.severity is Severity.WARNING
+    assert "MODELKILN_MIRROR" in found.remedy
+    path = here.cache / "weights" / CHECKPOINT.sha256 / CHECKPOINT.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"123")
+    assert [one.message for one in check_weights(online)] == ["1 of 1 checkpoints are in the cache"]
+
+
+def test_failing_check_stops_no_other(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_broken(_: Surroundings) -> Iterator[Finding]:
+        raise OSError("no such device")
+
+    monkeypatch.setattr(doctor_checks, "CHECKS", (check_broken, check_machine))
+    named = by_name(iter(diagnose(here)))
+    assert "no such device" in named["broken"].message
+    assert "platform" in named
+
+
+def test_judgement_names_what_stops() -> None:
+    problem = Finding(about="uv", severity=Severity.PROBLEM, message="missing")
+    gpu = Finding(about="gpu", severity=Severity.GOOD, message="NVIDIA H200")
+    found = by_name(judge([problem, gpu]))
+    assert "see uv" in found["onnx-*"].message
+    assert "trt-*" not in found
+    assert by_name(judge([]))["onnx-*"].severity is Severity.GOOD
+    assert "GPU" in by_name(judge([]))["trt-*"].message
+
+
+def test_lines_and_document() -> None:
+    findings = [
+        Finding(about="a", severity=Severity.GOOD, message="fine"),
+        Finding(about="longer", severity=Severity.PROBLEM, message="not fine", remedy="mend it"),
+    ]
+    assert to_lines(findings) == [
+        "good     a       fine",
+        "problem  longer  not fine",
+        "                 -> mend it",
+    ]
+    assert to_document(findings)[1] == {
+        "about": "longer",
+        "severity": "problem",
+        "message": "not fine",
+        "remedy": "mend it",
+    }

@@ -1,0 +1,167 @@
+"""Plans and keys: exactly what depends on a thing is rebuilt, and the reason is named."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelkiln.building.build import build
+from modelkiln.building.kiln import Kiln
+from modelkiln.commands.plan import find_reasons
+from modelkiln.errors import UsageError
+from modelkiln.planning.keys import Status, explain
+from modelkiln.util.hashing import sha256_json
+
+MakeKiln = Callable[..., Kiln]
+TARGET = "toy_a/words/toy-text"
+STEPS = ["ingest", "export", "convert", "reference", "verify"]
+
+
+def statuses(kiln: Kiln, text: str = TARGET) -> dict[str, Status]:
+    resolved = kiln.resolve(kiln.plan(kiln.targets(text)))
+    return {name.rpartition("/")[2]: one.status for name, one in resolved.items()}
+
+
+def reasons(kiln: Kiln, text: str = TARGET) -> dict[str, list[str]]:
+    resolved = kiln.resolve(kiln.plan(kiln.targets(text)))
+    return {name.rpartition("/")[2]: find_reasons(kiln, one) for name, one in resolved.items()}
+
+
+def make(kiln: Kiln, text: str = TARGET) -> dict[str, float]:
+    built = build(kiln, kiln.targets(text))
+    kiln.save_caches()
+    assert not built.failed
+    return {name.rpartition("/")[2]: seconds for name, seconds in built.seconds.items()}
+
+
+def test_steps_come_after_what_they_need(make_kiln: MakeKiln) -> None:
+    plan = make_kiln().plan(make_kiln().targets("toy_*/words/toy-text"))
+    seen: set[str] = set()
+    for step in plan.steps.values():
+        assert set(step.needs) <= seen
+        seen.add(step.id)
+    assert len(plan.steps) == 4 * len(STEPS)
+
+
+def test_a_new_target_is_pending_behind_its_first_step(make_kiln: MakeKiln) -> None:
+    found = statuses(make_kiln())
+    assert found["ingest"] is Status.RUN
+    assert all(found[name] is Status.PENDING for name in STEPS[1:])
+
+
+def test_a_second_build_runs_nothing(make_kiln: MakeKiln) -> None:
+    assert set(make(make_kiln())) == set(STEPS)
+    assert make(make_kiln()) == {}
+    assert set(statuses(make_kiln()).values()) == {Status.HIT}
+
+
+def edit(path: Path, text: str = "\n# A comment.\n") -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "runs"),
+    [
+        ("exporters/ingest.py", {"ingest"}),
+        ("exporters/reference.py", {"reference"}),
+        # The graphs' metadata names the digest of the sources that made them.
+        ("exporters/export.py", {"export", "convert"}),
+        ("exporters/convert.py", {"convert"}),
+        ("exporters/verify.py", {"verify"}),
+        ("exporters/toy/behaviour.py", set(STEPS)),
+        ("pictures/toy.txt", {"reference"}),
+        ("docker/bare/requirements.txt", set(STEPS)),
+    ],
+)
+def test_an_edit_reruns_what_depends_on_it_and_stops_at_equal_bytes(
+    make_kiln: MakeKiln, toy_copy: Path, file: str, runs: set[str]
+) -> None:
+    make(make_kiln())
+    edit(toy_copy / file)
+    told = reasons(make_kiln())
+    first = next(name for name in STEPS if name in runs)
+    assert any(Path(file).name in line or "lock" in line for line in told[first])
+    assert set(make(make_kiln())) == runs
+
+
+def test_a_parameter_reruns_its_stage_alone(make_kiln: MakeKiln) -> None:
+    make(make_kiln())
+    assert set(make(make_kiln(), "toy_a/words@upper/toy-text")) == {"export", "convert", "verify"}
+
+
+def test_another_familys_file_changes_no_key(make_kiln: MakeKiln, toy_copy: Path) -> None:
+    make(make_kiln())
+    (toy_copy / "exporters" / "other").mkdir()
+    (toy_copy / "exporters" / "other" / "__init__.py").write_text("")
+    (toy_copy / "exporters" / "other" / "export.py").write_text("changed = True\n")
+    assert set(statuses(make_kiln()).values()) == {Status.HIT}
+
+
+def test_a_touched_file_rebuilds_nothing(make_kiln: MakeKiln, toy_copy: Path) -> None:
+    make(make_kiln())
+    future = time.time() + 3600
+    for path in toy_copy.rglob("*.py"):
+        os.utime(path, (future, future))
+    assert make(make_kiln()) == {}
+
+
+def test_a_setting_is_named(make_kiln: MakeKiln, toy_copy: Path) -> None:
+    make(make_kiln())
+    models = toy_copy / "models" / "toy.toml"
+    models.write_text(models.read_text().replace('behave = "well"', 'behave = "nicely"'))
+    told = reasons(make_kiln())
+    assert told["ingest"] == ["params[behave]: well -> nicely"]
+    assert told["verify"][0].startswith("pending: after")
+
+
+def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln) -> None:
+    kiln = make_kiln()
+    make(kiln)
+    resolved = kiln.resolve(kiln.plan(kiln.targets(TARGET)))
+    record = resolved["toy_a+random0/words/export"].record
+    assert record is not None
+    kiln.store.blob_path(record.outputs["words.txt"].sha256).unlink()
+    assert reasons(make_kiln())["export"] == ["an output of its record is missing from the store"]
+    assert set(make(make_kiln())) == {"export"}
+
+
+def test_a_broken_stage_is_found_before_anything_runs(make_kiln: MakeKiln, toy_copy: Path) -> None:
+    (toy_copy / "exporters" / "convert.py").write_text("def run(:\n")
+    kiln = make_kiln()
+    with pytest.raises(UsageError, match=r"convert\.py is no valid Python"):
+        build(kiln, kiln.targets(TARGET))
+    assert not (kiln.artifacts / "records").exists()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(max_size=6), JSON))
+def test_a_key_does_not_depend_on_order(document: dict[str, Any]) -> None:
+    turned = dict(reversed(document.items()))
+    assert sha256_json(document) == sha256_json(turned)
+    assert explain(document, turned) == []
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=6), st.integers(), min_size=1), st.data())
+def test_every_change_changes_the_key_and_is_named(
+    document: Mapping[str, int], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(document)))
+    changed = {**document, name: document[name] + 1}
+    assert sha256_json(document) != sha256_json(changed)
+    (line,) = explain(document, changed)
+    assert line.startswith(name)
+    assert explain(document, {n: v for n, v in document.items() if n != name}) == [
+        f"{name}: gone (was {document[name]})"
+    ]
