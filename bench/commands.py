@@ -87,7 +87,7 @@ def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
     from bench import null
     from bench.filled import fill_store
     from bench.process import Command
-    from modelkiln.catalog.target import all_target_names
+    from modelkiln.catalog.selection import all_target_names
     from modelkiln.paths import REPOSITORY
 
     with _workspace(kiln) as workspace:

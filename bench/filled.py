@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.publish import REPORT
+from modelkiln.building.manifest import REPORT
 from modelkiln.catalog.target import Target
 from modelkiln.errors import StoreError
 from modelkiln.planning.graph import StepOutput

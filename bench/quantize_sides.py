@@ -8,8 +8,9 @@ from typing import Any
 from bench.quantized import DYNAMIC, PRESET
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.publish import target_folder
-from modelkiln.catalog.target import OfficialWeights, RandomWeights, Target
+from modelkiln.building.manifest import target_folder
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import OfficialWeights, RandomWeights
 from modelkiln.errors import StageFailure
 from modelkiln.fetch.checkpoints import find_cached
 from modelkiln.util import console

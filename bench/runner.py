@@ -18,8 +18,8 @@ from bench.process import describe_machine, require_rounds
 from modelkiln.building.kiln import Kiln
 from modelkiln.errors import NotReproducible
 from modelkiln.paths import REPOSITORY
+from modelkiln.runners.base import Runner
 from modelkiln.runners.job import Job, Outcome
-from modelkiln.runners.local import Runner
 from modelkiln.util.hashing import sha256_file
 
 BOUND_SECONDS = 1.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.environments.uv import read_lock
+from modelkiln.environments.lockfile import read_lock
 from modelkiln.paths import REPOSITORY
 
 PYTHON = """#!/bin/sh

@@ -9,12 +9,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.manifest import MANIFEST
 from modelkiln.building.publish import Published, find_resolved, publish
 from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import FileWeights
 from modelkiln.errors import KilnError, StoreError
 from modelkiln.planning.graph import Plan, TargetPlan
 from modelkiln.planning.keys import Resolved, Status
@@ -23,7 +26,8 @@ from modelkiln.store.store import DamagedBlob
 from modelkiln.util import console
 
 if TYPE_CHECKING:
-    from modelkiln.runners.local import Runner
+    from modelkiln.runners.base import Runner
+
 
 REPAIRS = 3
 
@@ -187,3 +191,28 @@ def _terminations() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def rests_on(kiln: Kiln, built: Built, targets: Sequence[Target]) -> Iterator[Path]:
+    """The files that have to stay as they are for a build to do nothing."""
+    for record in built.records.values():
+        yield kiln.store.record_path(record.key)
+        yield from (kiln.store.blob_path(blob.sha256) for blob in record.outputs.values())
+    for done in built.published:
+        yield from (done.folder / name for name in (*done.files, MANIFEST))
+    if isinstance(kiln.weights, FileWeights):
+        yield Path(kiln.weights.path)
+    for pictures in (one.pictures for one in targets if one.pictures):
+        # A folder's times change with every name that comes or goes.
+        yield from (pictures.folder, *pictures.files)
+
+
+def raise_failures(built: Built) -> None:
+    """Say every failure but the first, and raise the first."""
+    errors: dict[str, KilnError] = {}
+    for failed in built.failed:
+        errors.setdefault(failed.step, failed.error)
+    for error in list(errors.values())[1:]:
+        console.note(f"error: {error}")
+    for error in errors.values():
+        raise error

@@ -10,9 +10,11 @@ from typing import Any
 
 from modelkiln.catalog.catalog import Catalog, load_catalog
 from modelkiln.catalog.pictures import Pictures, choose_pictures
-from modelkiln.catalog.target import Target, Weights, parse_weights, select_targets
+from modelkiln.catalog.selection import select_targets
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import Weights, parse_weights
 from modelkiln.environments.base_images import BasePin, load_base
-from modelkiln.environments.cache import Environment, environment
+from modelkiln.environments.environment import Environment, environment
 from modelkiln.errors import KilnError, UsageError
 from modelkiln.paths import REPOSITORY, artifacts_root, cache_root, catalog_folders
 from modelkiln.planning.graph import Plan
@@ -104,7 +106,7 @@ class Kiln:
         known = parse_weights(self.options.weights)
         if known is not None:
             return known
-        from modelkiln.catalog.target import FileWeights
+        from modelkiln.catalog.weights import FileWeights
         from modelkiln.fetch.checkpoints import identify
 
         found = identify(

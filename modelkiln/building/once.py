@@ -6,64 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.publish import MANIFEST, target_folder
 from modelkiln.catalog.contracts import Contract
 from modelkiln.catalog.target import Target
-from modelkiln.errors import UsageError, VerificationFailure
+from modelkiln.errors import UsageError
 from modelkiln.runners.choice import make_runner
 from modelkiln.runners.job import Job, Outcome
 from modelkiln.util import console
-from modelkiln.util.hashing import sha256_file
 from modelkiln.util.machine import require_gpu
 
 LACKS = {
     "predict": "draws no single picture",
     "track": "has no memory modules, so it cannot follow anything through a video",
 }
-
-
-def find_manifest(kiln: Kiln, target: Target) -> dict[str, Any]:
-    """The manifest of a built target.
-
-    Raises:
-        UsageError: it has not been built.
-    """
-    import json
-
-    path = target_folder(kiln, target) / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(
-            f"{target.name} has not been built.",
-            f"There is no {path}.",
-            f"invoke build {target.name}",
-        ) from None
-    except ValueError as error:
-        raise UsageError(
-            f"{path} is damaged.", str(error), f"invoke build {target.name} restores it."
-        ) from error
-    return manifest
-
-
-def check_files(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:
-    """Compare the published files with the manifest, read in full.
-
-    Raises:
-        VerificationFailure: one differs.
-    """
-    folder = target_folder(kiln, target)
-    changed = [
-        name
-        for name, pin in sorted(manifest["files"].items())
-        if not (folder / name).is_file() or sha256_file(folder / name) != pin["sha256"]
-    ]
-    if changed:
-        raise VerificationFailure(
-            f"{target.name}: files differ from the manifest: {', '.join(changed)}.",
-            "They were edited or damaged after they had been published.",
-            f"invoke build {target.name} restores them.",
-        )
 
 
 def stage_modules(kiln: Kiln, target: Target, stage: str) -> tuple[str, str]:

@@ -7,21 +7,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from modelkiln import __version__
 from modelkiln.building.kiln import Kiln
-from modelkiln.catalog.target import FileWeights, OfficialWeights, RandomWeights, Target
+from modelkiln.building.manifest import EXAMPLE, MANIFEST, REPORT, make_manifest, target_folder
+from modelkiln.catalog.target import Target
 from modelkiln.planning.graph import Plan, TargetPlan
 from modelkiln.planning.keys import Resolved
-from modelkiln.report.quality import say_quality
 from modelkiln.store.records import Blob, Record
 from modelkiln.util.atomic import write_file
 from modelkiln.util.hashing import sha256_bytes
-
-MANIFEST = "manifest.json"
-EXAMPLE = "example.py"
-REPORT = "verification.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +27,6 @@ class Published:
     files: Mapping[str, Blob]
     written: tuple[str, ...]
     restored: tuple[str, ...]
-
-
-def target_folder(kiln: Kiln, target: Target) -> Path:
-    """Where a target is published."""
-    return kiln.artifacts / "out" / target.name
 
 
 def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Record]) -> Published:
@@ -82,107 +71,6 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
         written=tuple(written),
         restored=tuple(restored),
     )
-
-
-def make_manifest(
-    plan: Plan,
-    one: TargetPlan,
-    records: Mapping[str, Record],
-    files: Mapping[str, Blob],
-) -> dict[str, Any]:
-    """What a target is made of: files, weights, steps with their keys, environment, figures.
-
-    It holds no clock, host or path, so two builds of one key have the same manifest.
-    """
-    target = one.target
-    more: dict[str, Any] = {}
-    if target.format.parameters:
-        more["format_parameters"] = describe_format(target)
-    if target.format.session:
-        more["session"] = dict(target.format.session)
-    steps = {name: records[name] for name in plan.needed_by(one)}
-    return {
-        "modelkiln": __version__,
-        "target": target.name,
-        "model": target.model.name,
-        "contract": {"name": target.contract.name, "version": target.contract.version},
-        "parameters": target.parameters,
-        "format": target.format.name,
-        **more,
-        "license": target.model.license,
-        "weights": describe_weights(target),
-        "environment": records[one.graphs].document["environment"],
-        "files": {n: {"sha256": b.sha256, "bytes": b.bytes} for n, b in sorted(files.items())},
-        "steps": {
-            name: {
-                "key": record.key,
-                "runner": record.provenance.get("runner"),
-                "sealed": record.provenance.get("sealed"),
-            }
-            for name, record in steps.items()
-        },
-        "graphs": records[one.graphs].metrics,
-        "verification": records[one.verify].metrics.get("summary"),
-    }
-
-
-def say_summary(summary: Any, benefit: Mapping[str, Any] | None = None) -> str:
-    """What a verification found, in one line.
-
-    Args:
-        summary: The verification's.
-        benefit: What it measured of a reduced precision, where that is known.
-    """
-    if not isinstance(summary, Mapping):
-        return str(summary or "passed")
-    if "quality" in summary:
-        return say_quality(summary, benefit or {})
-    worst = max(summary["worst"].values(), key=lambda one: one["relative"] / one["bound"])
-    parts = [
-        f"differs from PyTorch by {worst['relative']:.1e} of a tensor's scale at most "
-        f"({worst['graph']} {worst['tensor']}; bound {worst['bound']:.0e})"
-    ]
-    if summary["masks"]:
-        parts.append(
-            f"{summary['masks_counted']} of {summary['masks']} masks counted, "
-            f"lowest IoU {summary['lowest_iou']:.5f}"
-        )
-    if loop := summary.get("loop"):
-        parts.append(
-            f"{loop['objects']} objects followed through {loop['frames']} frames, "
-            f"{loop['counted']} of {loop['steps']} masks counted, lowest IoU "
-            f"{'none' if loop['lowest_iou'] is None else format(loop['lowest_iou'], '.5f')}, "
-            f"lowest cosine of a pointer {loop['lowest_pointer_cosine']:.6f}"
-        )
-    return "; ".join(parts)
-
-
-def describe_weights(target: Target) -> dict[str, Any]:
-    """Where a target's weights come from."""
-    match target.weights:
-        case OfficialWeights():
-            pin = target.model.checkpoint
-            return {"kind": "official", "url": pin.url, "sha256": pin.sha256, "bytes": pin.bytes}
-        case RandomWeights(seed=seed):
-            return {
-                "kind": "random",
-                "seed": seed,
-                "warning": target.warning,
-            }
-        case FileWeights(sha256=sha256, bytes=size, format=form):
-            return {"kind": "file", "sha256": sha256, "bytes": size, "format": form}
-
-
-def describe_format(target: Target) -> dict[str, Any]:
-    """The format's parameters that enter a key; pictures of the user's own by their digest."""
-    values: dict[str, Any] = {
-        name: value
-        for name, value in target.format_parameters.items()
-        if target.format.parameters[name].stages and value != ""
-    }
-    if target.pictures is not None:
-        values["image_dir"] = f"sha256:{target.pictures.digest}"
-    return values
 
 
 def find_resolved(resolved: Mapping[str, Resolved]) -> dict[str, Record]:

@@ -12,8 +12,8 @@ from modelkiln.environments.cache import in_use
 from modelkiln.errors import EnvironmentFailure, KilnError, PinError, StageFailure
 from modelkiln.planning.graph import PinnedFile, Plan, SourceFile, Step, StepOutput
 from modelkiln.planning.keys import Resolved, Status, resolve_step
+from modelkiln.runners.base import Runner
 from modelkiln.runners.job import Job
-from modelkiln.runners.local import Runner
 from modelkiln.runners.provision import show_progress
 from modelkiln.store.records import Blob, Record
 from modelkiln.util import console

@@ -10,52 +10,12 @@ that a family is added by files alone. A further folder may also hold `exporters
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from modelkiln.catalog.contracts import Contract, read_contracts
 from modelkiln.catalog.formats import Format, Presets, fit_format, read_formats, read_presets
+from modelkiln.catalog.models import Checkpoint, Model, Upstream
 from modelkiln.catalog.tables import load_table, need
 from modelkiln.errors import UsageError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A published checkpoint: accepted only with this size (bytes) and SHA-256 (hex)."""
-
-    file: str
-    url: str
-    bytes: int
-    sha256: str
-    license: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upstream:
-    """The package that defines a family, and the patches that the export stage applies to a copy.
-
-    Attributes:
-        digest: SHA-256 over the package's sources, checked inside the stage before it is used.
-        patches: Folder with `series` and the patches, or None.
-    """
-
-    package: str
-    version: str
-    digest: str
-    patches: Path | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A checkpoint by its upstream name."""
-
-    name: str
-    family: str
-    package: str
-    environment: str
-    license: str
-    upstream: Upstream
-    checkpoint: Checkpoint
-    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

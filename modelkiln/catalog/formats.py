@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.catalog.contracts import Contract, Quantization
-from modelkiln.catalog.parameter_kinds import ListParameter
 from modelkiln.catalog.parameter_tables import read_parameters
-from modelkiln.catalog.parameters import Parameter, Value
+from modelkiln.catalog.parameters import ListParameter, Parameter, Value
 from modelkiln.catalog.tables import choose_models, find_files, load_merged, load_table, need
 from modelkiln.errors import UsageError
 

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.catalog.flags import is_flag
-from modelkiln.catalog.parameter_kinds import (
+from modelkiln.catalog.parameters import (
     ListParameter,
     NumberParameter,
+    Parameter,
     PicturesParameter,
     SidesParameter,
+    SizeParameter,
+    write_value,
 )
-from modelkiln.catalog.parameters import Parameter, SizeParameter, write_value
 from modelkiln.catalog.tables import need
 from modelkiln.errors import UsageError
 

@@ -4,8 +4,7 @@ flags."""
 from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import product
 
-from modelkiln.catalog.parameter_kinds import PicturesParameter
-from modelkiln.catalog.parameters import Parameter, Value
+from modelkiln.catalog.parameters import Parameter, PicturesParameter, Value
 from modelkiln.errors import UsageError
 
 Parameters = Mapping[str, Parameter]

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building import unchanged
-from modelkiln.building.build import Built, Prepared, build, prepare
+from modelkiln.building.build import Built, Prepared, build, prepare, raise_failures, rests_on
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.publish import MANIFEST, Published, say_summary
-from modelkiln.catalog.target import FileWeights, Target, all_target_names
-from modelkiln.errors import EnvironmentFailure, KilnError, UsageError
+from modelkiln.building.publish import Published
+from modelkiln.catalog.selection import all_target_names
+from modelkiln.catalog.target import Target
+from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.planning.graph import PinnedFile
 from modelkiln.planning.keys import Status
+from modelkiln.report.summary import say_summary
 from modelkiln.util import console
 from modelkiln.util.units import human_bytes
 
@@ -139,31 +141,6 @@ def _build(
     found = built.published or built.held_back
     if kiln.question and found and not left_out and not built.changed:
         unchanged.remember(kiln.question, says, rests_on(kiln, built, targets))
-
-
-def rests_on(kiln: Kiln, built: Built, targets: Sequence[Target]) -> Iterator[Path]:
-    """The files that have to stay as they are for a build to do nothing."""
-    for record in built.records.values():
-        yield kiln.store.record_path(record.key)
-        yield from (kiln.store.blob_path(blob.sha256) for blob in record.outputs.values())
-    for done in built.published:
-        yield from (done.folder / name for name in (*done.files, MANIFEST))
-    if isinstance(kiln.weights, FileWeights):
-        yield Path(kiln.weights.path)
-    for pictures in (one.pictures for one in targets if one.pictures):
-        # A folder's times change with every name that comes or goes.
-        yield from (pictures.folder, *pictures.files)
-
-
-def raise_failures(built: Built) -> None:
-    """Say every failure but the first, and raise the first."""
-    errors: dict[str, KilnError] = {}
-    for failed in built.failed:
-        errors.setdefault(failed.step, failed.error)
-    for error in list(errors.values())[1:]:
-        console.note(f"error: {error}")
-    for error in errors.values():
-        raise error
 
 
 def describe(built: Built) -> dict[str, Any]:

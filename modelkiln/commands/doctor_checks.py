@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from modelkiln.catalog.catalog import Checkpoint
-from modelkiln.environments.cache import Environment, find
+from modelkiln.catalog.models import Checkpoint
+from modelkiln.environments.cache import find
+from modelkiln.environments.environment import Environment
 from modelkiln.errors import KilnError
 from modelkiln.util.machine import (
     check_platform,
     cpu_count,
     disk_free,
     memory_available,
+    probe_command,
+    probe_gpu,
     unshare_command,
 )
-from modelkiln.util.probes import probe_command, probe_gpu
 from modelkiln.util.units import human_bytes
 
 _MEMORY_WANTED = 6_000_000_000

@@ -3,7 +3,8 @@
 import time
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.environments.cache import list_environments, prune, tools_digest
+from modelkiln.environments.cache import list_environments, prune
+from modelkiln.environments.environment import tools_digest
 from modelkiln.paths import REPOSITORY
 from modelkiln.util import console
 from modelkiln.util.units import human_bytes

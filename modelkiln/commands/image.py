@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.environments.cache import Environment
+from modelkiln.environments.environment import Environment
 from modelkiln.runners.choice import require_dockerfile
 from modelkiln.runners.provision import show_progress
 from modelkiln.util import console

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.once import find_manifest, one_target
-from modelkiln.building.publish import REPORT, say_summary, target_folder
+from modelkiln.building.manifest import REPORT, find_manifest, target_folder
+from modelkiln.building.once import one_target
+from modelkiln.building.report import PLAN, find_benefit
 from modelkiln.catalog.target import Target
-from modelkiln.commands.report import PLAN, find_benefit
 from modelkiln.report.quality import read_quality
+from modelkiln.report.summary import say_summary
 from modelkiln.util import console
 from modelkiln.util.units import human_bytes
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.catalog.target import FileWeights, Target
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import FileWeights
 from modelkiln.errors import UsageError
 from modelkiln.planning.graph import PROTOCOL, PinnedFile, Plan, SourceFile, Step, StepOutput
 from modelkiln.runners.choice import require_dockerfile

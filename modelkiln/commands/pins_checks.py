@@ -12,6 +12,7 @@ from typing import Any
 
 from modelkiln.catalog.catalog import Catalog
 from modelkiln.environments.base_images import BasePin, load_base, load_bases
+from modelkiln.environments.lockfile import normalize, read_lock
 from modelkiln.environments.requirements import (
     exact_requirements,
     known_locks,
@@ -19,7 +20,6 @@ from modelkiln.environments.requirements import (
     source_digest,
     versions,
 )
-from modelkiln.environments.uv import normalize, read_lock
 from modelkiln.errors import KilnError
 from modelkiln.fetch.registry import NotAsked, find_digest, find_repository
 from modelkiln.paths import REPOSITORY

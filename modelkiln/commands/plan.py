@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.catalog.target import Target, all_target_names
+from modelkiln.catalog.selection import all_target_names
+from modelkiln.catalog.target import Target
 from modelkiln.errors import UsageError
 from modelkiln.planning.graph import PinnedFile, Plan, SourceFile, StepOutput
 from modelkiln.planning.keys import Resolved, Status, explain

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.once import check_files, find_manifest, one_target, run_once, stage_modules
-from modelkiln.building.publish import target_folder
-from modelkiln.catalog.target import RandomWeights, Target
+from modelkiln.building.manifest import check_files, find_manifest, target_folder
+from modelkiln.building.once import one_target, run_once, stage_modules
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import RandomWeights
 from modelkiln.errors import UsageError
 from modelkiln.util import console
 from modelkiln.util.places import deliver_files, require_place

@@ -14,16 +14,16 @@ from typing import Any, Final
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.once import run_once
 from modelkiln.catalog.formats import Format
-from modelkiln.catalog.parameter_kinds import entries
-from modelkiln.catalog.parameters import Value
-from modelkiln.catalog.picture_options import (
+from modelkiln.catalog.parameters import Value, entries
+from modelkiln.catalog.pictures import (
+    Pictures,
     choose_anew,
     choose_from,
     choose_own,
+    name_inputs,
     picture_count,
     require_no_count,
 )
-from modelkiln.catalog.pictures import Pictures, name_inputs
 from modelkiln.errors import UsageError
 from modelkiln.runners.job import Outcome
 from modelkiln.util import console

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelkiln.building.build import build
+from modelkiln.building.build import build, raise_failures
 from modelkiln.building.kiln import Kiln, Options
-from modelkiln.commands.build import raise_failures
+from modelkiln.building.report import make_report
 from modelkiln.commands.predict import predict
-from modelkiln.commands.report import make_report
 from modelkiln.paths import REPOSITORY
 from modelkiln.report.page import Picture, render_report
 from modelkiln.runners.choice import RunnerName

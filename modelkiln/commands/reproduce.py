@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelkiln.building.build import build
+from modelkiln.building.build import build, raise_failures
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.manifest import target_folder
 from modelkiln.building.once import one_target
-from modelkiln.building.publish import target_folder
-from modelkiln.commands.build import raise_failures
 from modelkiln.errors import NotReproducible
+from modelkiln.runners.base import Runner
 from modelkiln.runners.choice import RunnerName
-from modelkiln.runners.local import LocalRunner, Runner
+from modelkiln.runners.local import LocalRunner
 from modelkiln.runners.provision import get_python
 from modelkiln.store.records import Blob
 from modelkiln.util import console

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.publish import MANIFEST
+from modelkiln.building.manifest import MANIFEST
 from modelkiln.errors import StoreError
 from modelkiln.util import console
 from modelkiln.util.units import human_bytes

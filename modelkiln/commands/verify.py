@@ -3,11 +3,12 @@
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.once import check_files, find_manifest, run_once
-from modelkiln.building.publish import MANIFEST, say_summary, target_folder
+from modelkiln.building.manifest import MANIFEST, check_files, find_manifest, target_folder
+from modelkiln.building.once import run_once
 from modelkiln.catalog.target import Target
 from modelkiln.errors import KilnError, UsageError, VerificationFailure
 from modelkiln.planning.graph import StepOutput
+from modelkiln.report.summary import say_summary
 from modelkiln.util import console
 
 

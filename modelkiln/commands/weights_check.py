@@ -6,8 +6,8 @@ from typing import Any
 
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
-from modelkiln.catalog.target import RandomWeights
-from modelkiln.commands.report import make_failed_report, make_report
+from modelkiln.building.report import make_failed_report, make_report
+from modelkiln.catalog.weights import RandomWeights
 from modelkiln.errors import Interrupted, KilnError, UsageError
 from modelkiln.report.page import Report, render_reports
 from modelkiln.util import console

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelkiln.containers.wheelhouse import list_packages
-from modelkiln.environments.cache import Environment
+from modelkiln.environments.environment import Environment
 from modelkiln.environments.install import read_settings
-from modelkiln.environments.uv import read_lock
+from modelkiln.environments.lockfile import read_lock
 from modelkiln.errors import EnvironmentFailure
 from modelkiln.util.hashing import CHUNK
 

@@ -24,7 +24,7 @@ from modelkiln.containers.progress import BuildProgress
 from modelkiln.containers.trial import try_image
 from modelkiln.containers.wheelhouse import fetch, is_whole
 from modelkiln.environments.base_images import BasePin
-from modelkiln.environments.cache import Environment
+from modelkiln.environments.environment import Environment
 from modelkiln.environments.install import read_settings
 from modelkiln.environments.requirements import require_fresh
 from modelkiln.errors import (

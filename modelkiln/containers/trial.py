@@ -11,8 +11,9 @@ from docker.types import Mount
 
 from modelkiln.containers.engine import Engine
 from modelkiln.containers.sealing import PYTHON, create_sealed
-from modelkiln.environments.cache import Environment
-from modelkiln.environments.install import LIST_VERSIONS, compare_versions, parse_versions
+from modelkiln.environments.environment import Environment
+from modelkiln.environments.install import LIST_VERSIONS
+from modelkiln.environments.lockfile import compare_versions, parse_versions
 from modelkiln.errors import EnvironmentFailure
 
 _SELFTEST = "/modelkiln/selftest.py"

@@ -14,9 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelkiln.environments.cache import DESCRIPTION, Environment, Installed
+from modelkiln.environments.cache import Installed
+from modelkiln.environments.environment import DESCRIPTION, Environment
 from modelkiln.environments.install import making, read_settings, remove
-from modelkiln.environments.uv import Locked, installer_variables, is_network, normalize, read_lock
+from modelkiln.environments.lockfile import Locked, normalize, read_lock
+from modelkiln.environments.uv import installer_variables, is_network
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.fetch.download import OnProgress
 from modelkiln.util.flock import Held, exclude, hold

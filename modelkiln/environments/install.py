@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modelkiln.environments.cache import DESCRIPTION, Environment, tools_identity
+from modelkiln.environments.environment import DESCRIPTION, Environment, tools_identity
+from modelkiln.environments.lockfile import compare_versions, parse_versions, read_lock
 from modelkiln.environments.requirements import require_fresh
-from modelkiln.environments.uv import Installer, normalize, read_lock
+from modelkiln.environments.uv import Installer
 from modelkiln.errors import EnvironmentFailure, OutOfSpace, PinError
 from modelkiln.fetch.download import OnProgress
 from modelkiln.util.machine import base_python, require_disk
@@ -161,26 +162,6 @@ def remove(folder: Path) -> None:
     aside = folder.parent / f".{folder.name}-gone-{os.getpid()}"
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def parse_versions(said: str) -> dict[str, str]:
-    """What the program `LIST_VERSIONS` said: versions by normalized name."""
-    import json
-
-    return {normalize(name): version for name, version in json.loads(said).items()}
-
-
-def compare_versions(installed: Mapping[str, str], lock: Path) -> None:
-    """PinError where an environment does not hold the packages of a lock, and these alone."""
-    locked = {one.name: one.version for one in read_lock(lock)}
-    differing = sorted(locked.items() ^ installed.items())
-    if differing:
-        names = ", ".join(f"{name} {version}" for name, version in differing)
-        raise PinError(
-            f"What was installed is not what {lock} names.",
-            f"In one and not in the other: {names}.",
-            "Make the lock again with the command in its first line.",
-        )
 
 
 def _test(wanted: Environment, python: Path) -> None:

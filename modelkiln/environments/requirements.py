@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelkiln.environments.uv import find_uv, installer_variables, normalize, read_lock
+from modelkiln.environments.lockfile import normalize, read_lock
+from modelkiln.environments.uv import find_uv, installer_variables
 from modelkiln.errors import EnvironmentFailure, PinError, UsageError
 from modelkiln.paths import REPOSITORY
 from modelkiln.util.hashing import sha256_json

@@ -16,8 +16,8 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from modelkiln.environments.base_images import BasePin
-from modelkiln.environments.cache import Environment
-from modelkiln.environments.uv import Locked, read_lock
+from modelkiln.environments.environment import Environment
+from modelkiln.environments.lockfile import Locked, read_lock
 from modelkiln.fetch.registry import find_repository
 
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")

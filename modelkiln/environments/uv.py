@@ -5,12 +5,12 @@ What is installed depends on the lock alone: every package is checked against it
 """
 
 import os
-import re
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelkiln.environments.lockfile import Locked
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.fetch.download import OnProgress
 from modelkiln.util.process import CommandFailed, follow
@@ -28,52 +28,7 @@ _NETWORK_NAMES = frozenset(
 )
 _NETWORK_PREFIXES = ("UV_", "PIP_")
 _KEPT_NAMES = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "USER", "LOGNAME"})
-_PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
-_HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}(?=\s|$)")
 _TAIL = 12
-
-
-@dataclass(frozen=True, kw_only=True)
-class Locked:
-    """One package of a lock: its normalized name, its version, and its lines in the file."""
-
-    name: str
-    version: str
-    text: str
-
-
-def read_lock(path: Path) -> tuple[Locked, ...]:
-    """Read a lock: a requirements file of exact versions, each with SHA-256 hashes.
-
-    Raises:
-        PinError: A line is no pinned package, or a package has no hash.
-        EnvironmentFailure: The file cannot be read.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"The lock {path} cannot be read.", str(error.strerror), "Restore it with git."
-        ) from error
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    entries = "\n".join(lines).replace("\\\n", " ").splitlines()
-    locked: list[Locked] = []
-    for entry in filter(str.strip, entries):
-        found = _PACKAGE.match(entry)
-        if not found or not _HASH.search(entry):
-            raise PinError(
-                f"{path} does not pin {entry.split()[0]!r}.",
-                "Every package of a lock has one version and at least one SHA-256.",
-                "Restore the lock with git, or make it again with the command in its first line.",
-            )
-        name = normalize(found[1])
-        locked.append(Locked(name=name, version=found[2], text=entry))
-    return tuple(locked)
-
-
-def normalize(name: str) -> str:
-    """The one spelling of a package's name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def installer_variables(given: Mapping[str, str] | None = None) -> dict[str, str]:

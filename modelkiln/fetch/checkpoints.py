@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modelkiln.catalog.catalog import Checkpoint
+from modelkiln.catalog.models import Checkpoint
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.fetch.download import OnProgress, Patience
 

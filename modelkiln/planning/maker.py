@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from modelkiln.catalog.catalog import Catalog, Model
+from modelkiln.catalog.catalog import Catalog
+from modelkiln.catalog.models import Model
 from modelkiln.errors import UsageError
 from modelkiln.planning.graph import Input, Step
 

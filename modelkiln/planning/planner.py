@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from modelkiln.catalog.catalog import Catalog, Model
-from modelkiln.catalog.picture_options import ChoosePictures
-from modelkiln.catalog.target import FileWeights, OfficialWeights, RandomWeights, Target, Weights
+from modelkiln.catalog.catalog import Catalog
+from modelkiln.catalog.models import Model
+from modelkiln.catalog.pictures import ChoosePictures
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import FileWeights, OfficialWeights, RandomWeights, Weights
 from modelkiln.errors import UsageError
 from modelkiln.planning.graph import Input, PinnedFile, Plan, SourceFile, StepOutput, TargetPlan
 from modelkiln.planning.maker import ModuleExists, SourceDigest, StepMaker

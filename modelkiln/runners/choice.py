@@ -10,8 +10,8 @@ from modelkiln.errors import EnvironmentFailure, UsageError
 if TYPE_CHECKING:
     from modelkiln.building.kiln import Kiln
     from modelkiln.containers.engine import Engine
-    from modelkiln.environments.cache import Environment
-    from modelkiln.runners.local import Runner
+    from modelkiln.environments.environment import Environment
+    from modelkiln.runners.base import Runner
 
 
 class RunnerName(StrEnum):

@@ -24,22 +24,15 @@ from modelkiln.containers.engine import Engine, explain, no_gpu
 from modelkiln.containers.sealing import PYTHON, create_sealed
 from modelkiln.errors import EnvironmentFailure, Interrupted, KilnError, OutOfSpace
 from modelkiln.runners import guard
-from modelkiln.runners.job import (
-    Job,
-    Outcome,
-    clean_environment,
-    collect,
-    failure,
-    prepare,
-    read_log,
-)
-from modelkiln.runners.local import (
+from modelkiln.runners.base import (
     GRACE_S,
     STAGE_ARGUMENTS,
     OnProgress,
     overdue_failure,
     read_progress,
 )
+from modelkiln.runners.job import Job, Outcome, clean_environment, prepare
+from modelkiln.runners.result import collect, failure, read_log
 from modelkiln.util.atomic import disk_errors
 from modelkiln.util.units import human_bytes
 

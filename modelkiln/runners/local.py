@@ -4,7 +4,6 @@ It cleans the environment variables, hands inputs read-only, and drops the netwo
 is allowed. The full seal is the Docker runner's; what held is kept in the record.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -15,42 +14,19 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from shutil import which
-from typing import Protocol
 
-from modelkiln.errors import Interrupted, StageFailure
-from modelkiln.runners.job import (
-    Job,
-    Outcome,
-    clean_environment,
-    collect,
-    failure,
-    prepare,
-    read_log,
+from modelkiln.errors import Interrupted
+from modelkiln.runners.base import (
+    GRACE_S,
+    STAGE_ARGUMENTS,
+    OnProgress,
+    overdue_failure,
+    read_progress,
 )
+from modelkiln.runners.job import Job, Outcome, clean_environment, prepare
+from modelkiln.runners.result import collect, failure, read_log
 from modelkiln.util.atomic import disk_errors
 from modelkiln.util.machine import unshare_command
-
-GRACE_S = 5.0
-STAGE_ARGUMENTS = ("-m", "exporters", "step.json")
-
-OnProgress = Callable[[float | None, str], None]
-
-
-class Runner(Protocol):
-    """What executes a job in a scratch folder."""
-
-    name: str
-
-    def get_ready(self, environments: Iterable[str]) -> None:
-        """Make sure of the environments that jobs will run in; KilnError where one fails."""
-        ...
-
-    def run(self, job: Job, scratch: Path, on_progress: OnProgress) -> Outcome:
-        """Run a job to its end; KilnError where it fails."""
-        ...
-
-    def stop(self, *, kill: bool) -> None:
-        """End every job: first politely, with `kill` at once."""
 
 
 class LocalRunner:
@@ -185,20 +161,3 @@ def _follow(process: subprocess.Popen[bytes], on_progress: OnProgress) -> None:
     with process.stdout as lines:
         for line in lines:
             read_progress(line, on_progress)
-
-
-def overdue_failure(job: Job) -> StageFailure:
-    """The error of a job that took longer than it may."""
-    return StageFailure(
-        f"{job.name}: the stage took longer than {job.timeout_s} s and was ended.",
-        "It hangs, or this machine is much slower than expected.",
-        "Raise timeout_s in catalog/stages.toml if the machine is just slow.",
-    )
-
-
-def read_progress(line: bytes, on_progress: OnProgress) -> None:
-    """Tell what a line of a stage's standard output says of its progress, if it does."""
-    with suppress(ValueError, AttributeError, TypeError):
-        told = json.loads(line)
-        share = told.get("progress")
-        on_progress(None if share is None else float(share), str(told.get("message", "")))

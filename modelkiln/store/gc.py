@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelkiln.store.audit import read_record, walk_shards
-from modelkiln.store.records import Record, is_digest
+from modelkiln.store.layout import read_record, walk_shards
+from modelkiln.store.records import Record
 from modelkiln.store.scratch import remove_tree
 from modelkiln.util.atomic import disk_errors
+from modelkiln.util.hashing import is_digest
 
 if TYPE_CHECKING:
     from modelkiln.store.store import Store

@@ -9,36 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelkiln.util.hashing import JSON, canonical_json, sha256_bytes
+from modelkiln.util.hashing import JSON, canonical_json, check_digest, sha256_bytes
 
 VERSION = 1
 _FIELDS = {"version", "key", "step", "document", "outputs", "metrics", "provenance"}
 _HEAD = b'{"sha256":"'
 _TAIL = b'",\n'
 _BODY = len(_HEAD) + 64 + len(_TAIL)
-_match_digest = re.compile(r"[0-9a-f]{64}").fullmatch
 _match_name = re.compile(r"[^\x00-\x1f\x7f\\/]{1,255}(?:/[^\x00-\x1f\x7f\\/]{1,255})*").fullmatch
 
 
 class BadRecord(ValueError):
     """A record's bytes are not what this version writes; the text says where they differ."""
-
-
-def is_digest(text: str) -> bool:
-    """Say whether a text is 64 lower-case hex digits."""
-    return _match_digest(text) is not None
-
-
-def check_digest(text: object) -> str:
-    """Return a SHA-256 as given, if it is 64 lower-case hex digits.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not isinstance(text, str) or _match_digest(text) is None:
-        message = f"not a SHA-256 in lower-case hex: {str(text)[:80]!r}"
-        raise ValueError(message)
-    return text
 
 
 def check_name(name: object) -> str:

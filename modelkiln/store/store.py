@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from modelkiln.errors import StoreError
 from modelkiln.store import quarantine
 from modelkiln.store.damage import DamagedBlob, DifferentBytes
-from modelkiln.store.records import BadRecord, Blob, Record, check_digest, dump_record, parse_record
+from modelkiln.store.records import BadRecord, Blob, Record, dump_record, parse_record
 from modelkiln.store.scratch import Scratch
 from modelkiln.util import atomic, flock
 from modelkiln.util.flock import Holder, OnWait
-from modelkiln.util.hashing import sha256_bytes, sha256_descriptor
+from modelkiln.util.hashing import check_digest, sha256_bytes, sha256_descriptor
 
 if TYPE_CHECKING:
     from modelkiln.store.audit import Problem

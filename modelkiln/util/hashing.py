@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
+
+_match_digest = re.compile(r"[0-9a-f]{64}").fullmatch
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
@@ -72,3 +75,20 @@ def _refuse_other_keys(document: object) -> None:
             rest.extend(value.values())
         elif isinstance(value, _ARRAYS):
             rest.extend(value)
+
+
+def is_digest(text: str) -> bool:
+    """Say whether a text is 64 lower-case hex digits."""
+    return _match_digest(text) is not None
+
+
+def check_digest(text: object) -> str:
+    """Return a SHA-256 as given, if it is 64 lower-case hex digits.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(text, str) or _match_digest(text) is None:
+        message = f"not a SHA-256 in lower-case hex: {str(text)[:80]!r}"
+        raise ValueError(message)
+    return text

@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 
 from modelkiln.errors import KilnError
-from modelkiln.store.records import is_digest
 from modelkiln.util.atomic import write_file
-from modelkiln.util.hashing import sha256_descriptor
+from modelkiln.util.hashing import is_digest, sha256_descriptor
 
 _VERSION = 1
 _TICK_NS = 20_000_000

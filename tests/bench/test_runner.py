@@ -17,8 +17,9 @@ from bench.filled import fill_store
 from bench.runner import Cost, Report, compare_runners, counted_engine, make_empty_job
 from modelkiln.building.kiln import Kiln
 from modelkiln.errors import NotReproducible, StageFailure, UsageError
+from modelkiln.runners.base import OnProgress
 from modelkiln.runners.job import Job, Outcome
-from modelkiln.runners.local import LocalRunner, OnProgress
+from modelkiln.runners.local import LocalRunner
 
 MakeKiln = Callable[..., Kiln]
 

@@ -15,7 +15,7 @@ from modelkiln.containers.engine import Engine, connect
 from modelkiln.containers.images import BUILD_LABEL, Image, ensure_image, find_obstacle
 from modelkiln.containers.owner import LABEL
 from modelkiln.environments.base_images import BasePin, load_base
-from modelkiln.environments.cache import environment
+from modelkiln.environments.environment import environment
 from modelkiln.errors import EnvironmentFailure
 from modelkiln.paths import REPOSITORY
 from modelkiln.runners.docker import DockerRunner

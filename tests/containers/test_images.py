@@ -39,7 +39,7 @@ from modelkiln.containers.images import (
     sweep,
 )
 from modelkiln.environments.base_images import BasePin
-from modelkiln.environments.cache import Environment, environment
+from modelkiln.environments.environment import Environment, environment
 from modelkiln.errors import EnvironmentFailure, KilnError, NotReproducible, OutOfSpace, PinError
 from modelkiln.paths import REPOSITORY
 from modelkiln.util.flock import hold

@@ -18,7 +18,7 @@ from modelkiln.containers.engine import Engine, connect
 from modelkiln.containers.images import Image, ensure_image
 from modelkiln.containers.owner import LABEL, is_alive, remove_orphans, this_process
 from modelkiln.environments.base_images import BasePin
-from modelkiln.environments.cache import environment
+from modelkiln.environments.environment import environment
 from modelkiln.errors import EnvironmentFailure, Interrupted, KilnError, OutOfSpace, StageFailure
 from modelkiln.paths import REPOSITORY
 from modelkiln.runners.docker import DockerRunner, memory_limit

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from modelkiln.environments.cache import Environment, environment
+from modelkiln.environments.environment import Environment, environment
 from modelkiln.util.hashing import sha256_file
 
 # What builds the package that comes as source; it insists on its variable.

@@ -8,10 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from modelkiln.catalog.catalog import Catalog
-from modelkiln.catalog.parameter_kinds import entries
-from modelkiln.catalog.picture_options import ChoosePictures, choose_from, picture_count
-from modelkiln.catalog.pictures import Pictures, name_inputs
-from modelkiln.catalog.target import RandomWeights, Target
+from modelkiln.catalog.parameters import entries
+from modelkiln.catalog.pictures import (
+    ChoosePictures,
+    Pictures,
+    choose_from,
+    name_inputs,
+    picture_count,
+)
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import RandomWeights
 from modelkiln.planning.graph import Input, SourceFile, StepOutput
 from modelkiln.planning.maker import StepMaker
 

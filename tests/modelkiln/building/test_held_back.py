@@ -9,7 +9,7 @@ import pytest
 
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.once import find_manifest
+from modelkiln.building.manifest import find_manifest
 from modelkiln.commands.verify import verify_target, verify_targets
 from modelkiln.errors import UsageError
 

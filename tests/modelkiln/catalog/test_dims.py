@@ -7,13 +7,9 @@ import pytest
 
 from modelkiln.catalog.catalog import load_catalog
 from modelkiln.catalog.dims import LARGEST_FILE, fill_contract
-from modelkiln.catalog.target import (
-    OfficialWeights,
-    RandomWeights,
-    Target,
-    all_target_names,
-    select_targets,
-)
+from modelkiln.catalog.selection import all_target_names, select_targets
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import OfficialWeights, RandomWeights
 from modelkiln.errors import UsageError
 from modelkiln.paths import REPOSITORY
 

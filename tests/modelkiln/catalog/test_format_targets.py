@@ -7,7 +7,9 @@ import pytest
 
 from modelkiln.catalog.catalog import load_catalog
 from modelkiln.catalog.pictures import choose_pictures
-from modelkiln.catalog.target import OfficialWeights, Target, select_targets
+from modelkiln.catalog.selection import select_targets
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import OfficialWeights
 from modelkiln.errors import UsageError
 from modelkiln.paths import REPOSITORY
 from modelkiln.util.hashing import sha256_file

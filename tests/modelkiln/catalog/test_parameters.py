@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 
 from modelkiln.catalog.flags import read_flags
-from modelkiln.catalog.parameter_kinds import ListParameter, NumberParameter, SidesParameter
 from modelkiln.catalog.parameter_tables import read_parameters
-from modelkiln.catalog.parameters import Parameter, SizeParameter
+from modelkiln.catalog.parameters import (
+    ListParameter,
+    NumberParameter,
+    Parameter,
+    SidesParameter,
+    SizeParameter,
+)
 from modelkiln.errors import UsageError
 
 TABLES: dict[str, dict[str, Any]] = {

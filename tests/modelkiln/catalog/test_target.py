@@ -7,14 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkiln.catalog.catalog import Catalog, load_catalog
-from modelkiln.catalog.target import (
-    FileWeights,
-    OfficialWeights,
-    RandomWeights,
-    all_target_names,
-    parse_weights,
-    select_targets,
-)
+from modelkiln.catalog.selection import all_target_names, select_targets
+from modelkiln.catalog.weights import FileWeights, OfficialWeights, RandomWeights, parse_weights
 from modelkiln.errors import UsageError
 from modelkiln.paths import REPOSITORY
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.catalog.catalog import Checkpoint
+from modelkiln.catalog.models import Checkpoint
 from modelkiln.commands import doctor_checks
 from modelkiln.commands.doctor_checks import (
     Finding,
@@ -22,9 +22,9 @@ from modelkiln.commands.doctor_checks import (
     to_document,
     to_lines,
 )
-from modelkiln.environments.cache import environment
+from modelkiln.environments.environment import environment
 from modelkiln.errors import EnvironmentFailure
-from modelkiln.util.probes import Probe
+from modelkiln.util.machine import Probe
 
 CHECKPOINT = Checkpoint(
     file="small.pt", url="http://127.0.0.1:9/small.pt", bytes=3, sha256="0" * 64, license="none"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.catalog.target import FileWeights
+from modelkiln.catalog.weights import FileWeights
 from modelkiln.commands import matrix
 from modelkiln.commands.matrix import Leg, make_legs, show_matrix
 from modelkiln.errors import EnvironmentFailure, UsageError

@@ -18,8 +18,8 @@ from modelkiln.building.kiln import Kiln
 from modelkiln.catalog.catalog import load_catalog
 from modelkiln.commands.pins_checks import Fault, Scope, find_faults, lock_files
 from modelkiln.environments.base_images import load_base
+from modelkiln.environments.lockfile import read_lock
 from modelkiln.environments.requirements import known_locks, make_lock, source_digest, versions
-from modelkiln.environments.uv import read_lock
 from modelkiln.errors import EnvironmentFailure, PinError, UsageError
 from modelkiln.paths import REPOSITORY
 

@@ -14,7 +14,7 @@ from modelkiln.containers.engine import Engine
 from modelkiln.containers.images import explain_build, image_name
 from modelkiln.containers.progress import BuildProgress
 from modelkiln.environments.base_images import PINS, BasePin, load_base
-from modelkiln.environments.cache import Environment, environment
+from modelkiln.environments.environment import Environment, environment
 from modelkiln.environments.install import read_settings
 from modelkiln.errors import EnvironmentFailure, OutOfSpace, PinError
 from modelkiln.paths import REPOSITORY

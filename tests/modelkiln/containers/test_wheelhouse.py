@@ -21,7 +21,7 @@ from modelkiln.containers.wheelhouse import (
     prune,
     wheelhouse,
 )
-from modelkiln.environments.cache import Environment
+from modelkiln.environments.environment import Environment
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.paths import REPOSITORY
 from modelkiln.util.flock import hold

@@ -15,16 +15,14 @@ import pytest
 from modelkiln.environments import cache as module
 from modelkiln.environments import install, uv
 from modelkiln.environments.cache import (
-    Environment,
     ensure,
     ensure_tools,
-    environment,
     find,
     in_use,
     list_environments,
     prune,
-    tools_digest,
 )
+from modelkiln.environments.environment import Environment, environment, tools_digest
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError, UsageError
 from modelkiln.paths import REPOSITORY
 from modelkiln.util import machine

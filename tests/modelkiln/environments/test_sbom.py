@@ -14,9 +14,9 @@ import pytest
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.environments.base_images import load_base
-from modelkiln.environments.cache import Environment, environment
+from modelkiln.environments.environment import Environment, environment
+from modelkiln.environments.lockfile import read_lock
 from modelkiln.environments.sbom import bill_of_materials
-from modelkiln.environments.uv import read_lock
 from modelkiln.paths import REPOSITORY
 
 BASE = load_base("python", {})

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkiln.environments.uv import installer_variables, normalize, read_lock
+from modelkiln.environments.lockfile import normalize, read_lock
+from modelkiln.environments.uv import installer_variables
 from modelkiln.errors import EnvironmentFailure, PinError
 from modelkiln.paths import REPOSITORY
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.catalog.catalog import Checkpoint
+from modelkiln.catalog.models import Checkpoint
 from modelkiln.errors import EnvironmentFailure, OutOfSpace, PinError, UsageError
 from modelkiln.fetch.checkpoints import fetch, find_cached, host_reachable, identify
 from modelkiln.fetch.download import Patience

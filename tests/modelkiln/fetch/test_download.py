@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.catalog.catalog import Checkpoint
+from modelkiln.catalog.models import Checkpoint
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.fetch import download as module
 from modelkiln.fetch.download import Patience, copy, download, incomplete, missing_bytes

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from modelkiln.building import kiln as kilns
-from modelkiln.building.build import Built
+from modelkiln.building.build import Built, rests_on
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.session import Session
 from modelkiln.catalog.pictures import spare
-from modelkiln.commands.build import rests_on
 from modelkiln.commands.matrix import make_legs
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.planning.graph import SourceFile, Step, StepOutput

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from modelkiln.building.publish import say_summary
 from modelkiln.report.loop import LoopRow, plot_loop, summarize_loop
 from modelkiln.report.page import (
     ParityRow,
@@ -21,6 +20,7 @@ from modelkiln.report.page import (
     render_reports,
 )
 from modelkiln.report.quality import read_quality
+from modelkiln.report.summary import say_summary
 from tests.modelkiln.quality_case import BENEFIT, CHECKS, PLAN
 
 PNG = b"\x89PNG\r\n\x1a\n and some bytes"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from modelkiln.building.publish import say_summary
 from modelkiln.commands import inspect, report
 from modelkiln.report.page import Report, render_report, render_reports
 from modelkiln.report.quality import Quality, plot_quality, read_quality
+from modelkiln.report.summary import say_summary
 from tests.modelkiln.quality_case import BENEFIT, CHECKS, PLAN, miss
 
 

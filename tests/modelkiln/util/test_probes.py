@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.util.probes import Probe, probe_command, probe_gpu
+from modelkiln.util.machine import Probe, probe_command, probe_gpu
 
 
 def test_probe_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,137 @@
+"""The manifest of a published target: what it says, and where it lies."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modelkiln import __version__
+from modelkiln.building.kiln import Kiln
+from modelkiln.catalog.target import Target
+from modelkiln.catalog.weights import FileWeights, OfficialWeights, RandomWeights
+from modelkiln.errors import UsageError, VerificationFailure
+from modelkiln.planning.graph import Plan, TargetPlan
+from modelkiln.store.records import Blob, Record
+from modelkiln.util.hashing import sha256_file
+
+MANIFEST = "manifest.json"
+EXAMPLE = "example.py"
+REPORT = "verification.json"
+
+
+def target_folder(kiln: Kiln, target: Target) -> Path:
+    """Where a target is published."""
+    return kiln.artifacts / "out" / target.name
+
+
+def make_manifest(
+    plan: Plan,
+    one: TargetPlan,
+    records: Mapping[str, Record],
+    files: Mapping[str, Blob],
+) -> dict[str, Any]:
+    """What a target is made of: files, weights, steps with their keys, environment, figures.
+
+    It holds no clock, host or path, so two builds of one key have the same manifest.
+    """
+    target = one.target
+    more: dict[str, Any] = {}
+    if target.format.parameters:
+        more["format_parameters"] = describe_format(target)
+    if target.format.session:
+        more["session"] = dict(target.format.session)
+    steps = {name: records[name] for name in plan.needed_by(one)}
+    return {
+        "modelkiln": __version__,
+        "target": target.name,
+        "model": target.model.name,
+        "contract": {"name": target.contract.name, "version": target.contract.version},
+        "parameters": target.parameters,
+        "format": target.format.name,
+        **more,
+        "license": target.model.license,
+        "weights": describe_weights(target),
+        "environment": records[one.graphs].document["environment"],
+        "files": {n: {"sha256": b.sha256, "bytes": b.bytes} for n, b in sorted(files.items())},
+        "steps": {
+            name: {
+                "key": record.key,
+                "runner": record.provenance.get("runner"),
+                "sealed": record.provenance.get("sealed"),
+            }
+            for name, record in steps.items()
+        },
+        "graphs": records[one.graphs].metrics,
+        "verification": records[one.verify].metrics.get("summary"),
+    }
+
+
+def describe_weights(target: Target) -> dict[str, Any]:
+    """Where a target's weights come from."""
+    match target.weights:
+        case OfficialWeights():
+            pin = target.model.checkpoint
+            return {"kind": "official", "url": pin.url, "sha256": pin.sha256, "bytes": pin.bytes}
+        case RandomWeights(seed=seed):
+            return {
+                "kind": "random",
+                "seed": seed,
+                "warning": target.warning,
+            }
+        case FileWeights(sha256=sha256, bytes=size, format=form):
+            return {"kind": "file", "sha256": sha256, "bytes": size, "format": form}
+
+
+def describe_format(target: Target) -> dict[str, Any]:
+    """The format's parameters that enter a key; pictures of the user's own by their digest."""
+    values: dict[str, Any] = {
+        name: value
+        for name, value in target.format_parameters.items()
+        if target.format.parameters[name].stages and value != ""
+    }
+    if target.pictures is not None:
+        values["image_dir"] = f"sha256:{target.pictures.digest}"
+    return values
+
+
+def find_manifest(kiln: Kiln, target: Target) -> dict[str, Any]:
+    """The manifest of a built target.
+
+    Raises:
+        UsageError: it has not been built.
+    """
+
+    path = target_folder(kiln, target) / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{target.name} has not been built.",
+            f"There is no {path}.",
+            f"invoke build {target.name}",
+        ) from None
+    except ValueError as error:
+        raise UsageError(
+            f"{path} is damaged.", str(error), f"invoke build {target.name} restores it."
+        ) from error
+    return manifest
+
+
+def check_files(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:
+    """Compare the published files with the manifest, read in full.
+
+    Raises:
+        VerificationFailure: one differs.
+    """
+    folder = target_folder(kiln, target)
+    changed = [
+        name
+        for name, pin in sorted(manifest["files"].items())
+        if not (folder / name).is_file() or sha256_file(folder / name) != pin["sha256"]
+    ]
+    if changed:
+        raise VerificationFailure(
+            f"{target.name}: files differ from the manifest: {', '.join(changed)}.",
+            "They were edited or damaged after they had been published.",
+            f"invoke build {target.name} restores them.",
+        )

@@ -1,0 +1,137 @@
+"""Environments: pinned sets of packages, what they are made from, and their identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelkiln.errors import EnvironmentFailure, UsageError
+from modelkiln.paths import REPOSITORY
+from modelkiln.util.hashing import sha256_file, sha256_json
+from modelkiln.util.machine import interpreter
+
+if TYPE_CHECKING:
+    from modelkiln.environments.base_images import BasePin
+
+# Raised when an installation of the same lock comes out differently.
+RECIPE = 1
+# Likewise for images: what the builder is given besides, and the platforms of their packages.
+IMAGE_RECIPE = 1
+DESCRIPTION = "environment.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A pinned set of packages.
+
+    Attributes:
+        name: Such as `export`.
+        lock: Hash-locked requirements.
+        settings: What else decides the installation; see docker/export/environment.toml.
+        selftest: Program that fails where the installed environment does not work.
+        dockerfile: How it becomes an image; where there is none, it has no image.
+    """
+
+    name: str
+    lock: Path
+    settings: Path
+    selftest: Path
+    dockerfile: Path
+
+    def image_identity(self, base: "BasePin") -> dict[str, str]:
+        """What decides the files of its image; known without a container engine.
+
+        Raises:
+            EnvironmentFailure: A file is missing.
+        """
+        return {
+            "dockerfile": _digest(self.dockerfile),
+            "lock": _digest(self.lock),
+            "settings": _digest(self.settings),
+            "base": base.digest,
+            "interpreter": base.interpreter,
+            "recipe": str(IMAGE_RECIPE),
+        }
+
+    def image_digest(self, base: "BasePin") -> str:
+        """SHA-256 of the image's identity; its first half is the image's tag."""
+        return sha256_json(self.image_identity(base))
+
+    def identity(self) -> dict[str, str]:
+        """What decides the installed files; part of the key of every step that runs there.
+
+        Raises:
+            EnvironmentFailure: A file is missing.
+        """
+        return dict(self._identity)
+
+    @cached_property
+    def base(self) -> str:
+        """The name of the base in docker/pins.toml that its image stands on."""
+        import tomllib
+
+        try:
+            settings = tomllib.loads(self.settings.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise EnvironmentFailure(
+                f"{self.settings} cannot be used.", str(error), "Restore it with git."
+            ) from error
+        return str(settings.get("base", "python"))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the identity, and the name of the folder."""
+        return sha256_json(self._identity)
+
+    @cached_property
+    def _identity(self) -> Mapping[str, str]:
+        return {
+            "lock": _digest(self.lock),
+            "settings": _digest(self.settings),
+            "interpreter": interpreter().tag,
+            "recipe": str(RECIPE),
+        }
+
+
+def environment(name: str, rooms: Path = REPOSITORY / "docker") -> Environment:
+    """The environment that a folder of `rooms` describes.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    room = rooms / name
+    found = Environment(
+        name=name,
+        lock=room / "requirements.txt",
+        settings=room / "environment.toml",
+        selftest=room / "selftest.py",
+        dockerfile=room / "Dockerfile",
+    )
+    if "/" in name or not found.lock.is_file():
+        known = ", ".join(sorted(path.parent.name for path in rooms.glob("*/requirements.txt")))
+        raise UsageError(
+            f"There is no environment {name!r}.",
+            f"The environments are: {known}.",
+            "invoke env.list shows them.",
+        )
+    return found
+
+
+def tools_digest(lock: Path) -> str:
+    """The name of the folder that `ensure_tools` makes from a lock."""
+    return sha256_json(tools_identity(lock))
+
+
+def tools_identity(lock: Path) -> dict[str, str]:
+    """What decides the files that `ensure_tools` installs."""
+    return {"lock": _digest(lock), "interpreter": interpreter().tag, "recipe": str(RECIPE)}
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"{path} cannot be read.", str(error.strerror), "Restore it with git."
+        ) from error
