@@ -49,7 +49,8 @@ MakeKiln = Callable[..., "Kiln"]
 def make_kiln(toy: Path) -> MakeKiln:
     """Makes kilns on the toy catalog, with random weights unless told otherwise."""
 
-    from modelkiln.building.kiln import Kiln, Options
+    from modelkiln.building.kiln import Kiln
+    from modelkiln.building.options import Options
 
     def make(artifacts: Path = toy, **options: object) -> Kiln:
         return Kiln(replace(Options(weights="random:0"), **options), artifacts)  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ from pathlib import Path
 from modelkiln.building.kiln import Kiln
 from modelkiln.errors import StageFailure, UsageError
 from modelkiln.paths import REPOSITORY
-from modelkiln.runners.provision import get_python, get_tools
 from modelkiln.util import console
 
 HOST_SOURCES = (
@@ -54,7 +53,9 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
             f"The parts are {', '.join(parts)}.",
             f"Leave --only out for all but {THOROUGH}.",
         )
-    tools = get_tools(kiln, "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable))
+    tools = kiln.provisioner.tools(
+        "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable)
+    )
     failed: list[str] = []
     for name in names:
         for command in parts[name]():
@@ -82,9 +83,9 @@ def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
 
 def _room_pytest(kiln: Kiln, environment: str, *rooms: str) -> list[str]:
     """Tests that run on the Python of an environment."""
-    python = get_python(kiln, environment)
+    python = kiln.provisioner.python(environment)
     lock = REPOSITORY / "tests" / "exporters" / "requirements.txt"
-    tools = get_tools(kiln, "pytest", lock, python)
+    tools = kiln.provisioner.tools("pytest", lock, python)
     return ["env", f"PYTHONPATH={tools}", str(python), "-m", "pytest", *rooms]
 
 
@@ -93,7 +94,7 @@ def _lint(kiln: Kiln) -> list[list[str]]:
     return [
         [sys.executable, "-m", "ruff", "check", "."],
         [*mypy, *HOST_SOURCES],
-        [*mypy, "--python-executable", str(get_python(kiln, "export")), *EXPORT_SOURCES],
+        [*mypy, "--python-executable", str(kiln.provisioner.python("export")), *EXPORT_SOURCES],
     ]
 
 

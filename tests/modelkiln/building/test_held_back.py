@@ -10,6 +10,7 @@ import pytest
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import find_manifest
+from modelkiln.building.prepare import make_plan, resolve_plan
 from modelkiln.commands.verify import verify_target, verify_targets
 from modelkiln.errors import UsageError
 
@@ -178,12 +179,14 @@ def test_it_is_verified_anew_beside_what_it_replaces(
         with pytest.raises(UsageError, match="toy-small@long has not been built"):
             verify_targets(long, text)
     # The published files are what is checked, so the store may have lost them.
-    done = kiln.resolve(kiln.plan([target]))["toy_a+random0/words/toy-small/quantize"].record
+    done = resolve_plan(kiln, make_plan(kiln, [target]))[
+        "toy_a+random0/words/toy-small/quantize"
+    ].record
     assert done is not None
     kiln.store.blob_path(done.outputs["quantization.json"].sha256).unlink()
     assert verify_target(make_kiln(), target)["summary"] == "fewer words agree"
     step = "toy_a+random0/words/toy-text/verify"
-    record = kiln.resolve(kiln.plan([target]))[step].record
+    record = resolve_plan(kiln, make_plan(kiln, [target]))[step].record
     assert record is not None
     kiln.store.blob_path(record.outputs["verification.json"].sha256).unlink()
     with pytest.raises(UsageError, match="checked against is not in the store") as caught:

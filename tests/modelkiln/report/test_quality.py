@@ -183,7 +183,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     target = SimpleNamespace(
         name=manifest["target"], warning="", contract=contract, graphs=[], format="onnx-int8"
     )
-    monkeypatch.setattr(inspect, "one_target", lambda *_: target)
+    monkeypatch.setattr(inspect, "prepare", lambda *_: SimpleNamespace(target=target))
     store = SimpleNamespace(record=lambda key: SimpleNamespace(metrics=records[key]))
     return SimpleNamespace(kiln=SimpleNamespace(store=store), target=target, folder=tmp_path)
 

@@ -20,7 +20,7 @@ from modelkiln.errors import (
     VerificationFailure,
 )
 from modelkiln.runners.job import Job, Outcome
-from modelkiln.runners.local import LocalRunner
+from modelkiln.runners.processes import LocalRunner
 from modelkiln.util.machine import can_unshare_net
 from tests.jobs import WRITE, make_job
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import cast
 
 from modelkiln.containers.engine import Engine
-from modelkiln.runners.docker import DockerRunner
+from modelkiln.runners.containers import DockerRunner
 from modelkiln.runners.job import Job, prepare
 
 
