@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bench.quantize_pictures import SIDE, read_pictures
 from bench.side import open_session
-from exporters.kernels import count_kernels
+from exporters.checks.kernels import count_kernels
 
 Tensors = dict[str, NDArray[np.float32]]
 

@@ -27,7 +27,7 @@ from bench.quantize_errors import relative_error, sum_squares
 from bench.quantize_graphs import find_linears, find_quantized, missing, value_of
 from bench.quantize_pictures import SIDE, read_pictures
 from bench.side import open_session
-from exporters.graphs import dims_of
+from exporters.graphs.structure import dims_of
 
 GROUP_BYTES = 400_000_000
 

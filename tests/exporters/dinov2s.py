@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from exporters.external_data import files_of
-from exporters.verify import Reference
+from exporters.graphs.external_data import files_of
+from exporters.stages.verify import Reference
 from tests.exporters.stages import ROOT, Done, read_contract, run_stage
 
 CATALOG: Final = tomllib.loads((ROOT / "catalog/models/dinov2.toml").read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ class Dinov2s:
     ) -> Done:
         """Runs `ingest`; `changes` are laid over the shrunken model's settings."""
         params = {**SHRUNKEN[model], "source": source, "upstream": UPSTREAM, **changes}
-        modules = ["exporters.ingest", "exporters.dinov2.ingest"]
+        modules = ["exporters.stages.ingest", "exporters.dinov2.ingest"]
         return run_stage(self._scratch("ingest"), "ingest", modules, params, inputs)
 
     def _weights(self, model: str) -> Path:
@@ -89,7 +89,7 @@ class Dinov2s:
         return run_stage(
             self._scratch("reference"),
             "reference",
-            ["exporters.reference", "exporters.dinov2.features.reference"],
+            ["exporters.stages.reference", "exporters.dinov2.features.reference"],
             {**SHRUNKEN[model], "size": size, "upstream": UPSTREAM},
             {"weights.safetensors": self.weights(model), **pictures},
         )
@@ -139,7 +139,7 @@ class Dinov2s:
 
     def _export(self, provider: str, params: Mapping[str, Any], threads: int = 2) -> Done:
         inputs = {"weights.safetensors": self.weights(params["model"])}
-        modules = ["exporters.export", provider]
+        modules = ["exporters.stages.export", provider]
         return run_stage(self._scratch("export"), "export", modules, params, inputs, threads)
 
     def _convert(
@@ -153,7 +153,7 @@ class Dinov2s:
         done = run_stage(
             self._scratch("convert"),
             "convert",
-            ["exporters.convert"],
+            ["exporters.stages.convert"],
             {
                 "simplifier": simplifier,
                 "opset": params["opset"],
@@ -180,6 +180,6 @@ class Dinov2s:
             "cases.json": reference["cases.json"],
             "tensors.safetensors": reference["tensors.safetensors"],
         }
-        modules = ["exporters.verify", "exporters.dinov2.features.verify"]
+        modules = ["exporters.stages.verify", "exporters.dinov2.features.verify"]
         params = {"contract": fill_contract(model, size, contract), "opset": opset}
         return run_stage(self._scratch("verify"), "verify", modules, params, inputs)

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters import calibration
-from exporters.calibration import PictureReader, random_picture, resample_of
-from exporters.pictures import DEVIATION, MEAN, load_picture, preprocess
+from exporters.media.pictures import DEVIATION, MEAN, load_picture, preprocess
+from exporters.precision import calibration
+from exporters.precision.calibration import PictureReader, random_picture, resample_of
 from exporters.protocol import OUT_OF_MEMORY, StageError
 
 BILINEAR = Image.Resampling.BILINEAR

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import graphs
+from exporters.graphs.simplify import Simplifier, simplify_apart
+from exporters.graphs.structure import lift_constants, rejoin, set_aside
 from exporters.protocol import StageError
-from exporters.simplify import Simplifier, simplify_apart
-from tests.exporters.stages import Done, shrink
+from tests.exporters.stages import ROOT, Done, shrink
 
 
 @pytest.mark.parametrize("simplifier", ["onnxslim", "none"])
@@ -55,12 +55,12 @@ def test_another_opset_is_refused(
 
 def test_weights_come_back_as_they_were(exported: Callable[..., Done]) -> None:
     model = onnx.load_model(exported()["decoder.onnx"])
-    graphs.lift_constants(model)
+    lift_constants(model)
     before = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    structure, aside = graphs.set_aside(model)
+    structure, aside = set_aside(model)
     assert structure.ByteSize() < model.ByteSize() / 50
     assert not {tensor.name for tensor in structure.graph.initializer} & set(aside)
-    graphs.rejoin(structure, aside)
+    rejoin(structure, aside)
     after = {tensor.name: numpy_helper.to_array(tensor) for tensor in structure.graph.initializer}
     used = {name for node in structure.graph.node for name in node.input}
     assert used & set(before) <= set(after)
@@ -85,8 +85,7 @@ def test_a_crash_names_the_other_tool(
     """A module of the tool's name that ends its process, as native code does."""
     crash = f"import os\nos.kill(os.getpid(), {int(signal.SIGSEGV)})\n"
     (tmp_path / f"{tool}.py").write_text(crash)
-    root = str(Path(graphs.__file__).parents[1])
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     with pytest.raises(StageError, match=f"{tool} failed on encoder") as failure:
         simplify_apart(Simplifier(tool), _tiny_model(), tmp_path, "a+random0/image@opset20/convert")
     assert failure.value.exit_code == 5

@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 import pytest
 
-from exporters.graphs import count_ops
+from exporters.graphs.structure import count_ops
 from tests.exporters.dinov2s import NATIVE, OTHER, SHRUNKEN, Dinov2s
 
 CASES = [

@@ -19,11 +19,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from exporters.checks.parity import compare_tensors
 from exporters.dinov2.features.reference import compute
 from exporters.dinov2.ingest import build_network
-from exporters.parity import compare_tensors
-from exporters.pictures import normalize
-from exporters.random_weights import draw_weights
+from exporters.media.pictures import normalize
+from exporters.weights.random import draw_weights
 from tests.exporters.dinov2s import SETTINGS
 from tests.exporters.stages import ROOT
 

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from exporters.dinov2.ingest import build_network, find_relative
 from exporters.dinov2.model import build_model, fill, load_model, read_size
-from exporters.ingest import run
 from exporters.protocol import BAD_INPUT, StageError, Step
+from exporters.stages.ingest import run
 from tests.exporters.dinov2s import NATIVE, SETTINGS, SHRUNKEN, Dinov2s
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -112,7 +112,7 @@ def _refuse(model: str, tensors: Tensors, folder: Path) -> StageError:
     step = Step(
         step=f"{model}/ingest",
         stage="ingest",
-        modules=("exporters.ingest", "exporters.dinov2.ingest"),
+        modules=("exporters.stages.ingest", "exporters.dinov2.ingest"),
         params={**SHRUNKEN[model], "source": {"kind": "file", "format": "safetensors"}},
         inputs={"checkpoint": folder / "checkpoint.safetensors"},
         out=folder,

@@ -16,7 +16,7 @@ from exporters.dinov2.features.modules import (
     first_tokens,
 )
 from exporters.dinov2.model import build_model, fill
-from exporters.random_weights import draw_weights
+from exporters.weights.random import draw_weights
 from tests.exporters.dinov2s import SHRUNKEN
 
 SMALL, REGISTERS, GATED = "dinov2_vits14", "dinov2_vits14_reg4", "dinov2_vitg14_reg4"

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from exporters.dinov2.features.components import find_components, to_colours
-from exporters.pictures import preprocess
-from exporters.predict import run
+from exporters.media.pictures import preprocess
 from exporters.protocol import Result, StageError, Step
+from exporters.stages.predict import run
 
 ROOT = Path(__file__).parents[2]
 PATCH, VALUES = 14, 5
@@ -124,7 +124,7 @@ def make_step(tmp_path: Path) -> MakeStep:
         return Step(
             step="predict",
             stage="predict",
-            modules=("exporters.predict", "exporters.dinov2.features.predict"),
+            modules=("exporters.stages.predict", "exporters.dinov2.features.predict"),
             params={"contract": contract, "random_weights": random_weights, **params},
             inputs={
                 "features.onnx": folder / "features.onnx",

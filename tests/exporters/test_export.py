@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from exporters.export import check_examples
-from exporters.graphs import count_ops
+from exporters.graphs.structure import count_ops
 from exporters.protocol import StageError
+from exporters.stages.export import check_examples
 from tests.exporters.stages import ROOT, SIZE, Done, shrink, write_step
 
 torch = pytest.importorskip("torch")
@@ -50,7 +50,7 @@ def test_the_position_table_is_not_in_the_file(converted: Callable[..., Done]) -
 
 
 def test_nothing_is_left_in_training_mode() -> None:
-    from exporters.export import Graph, trace
+    from exporters.stages.export import Graph, trace
 
     class Wrong(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -106,7 +106,7 @@ def test_other_surroundings_give_the_same_bytes(
 
 def test_the_loaded_modules_are_reported(exported: Callable[..., Done]) -> None:
     modules = exported().result["modules"]
-    assert {"exporters.export", "exporters.sam2.image.modules", "exporters.upstream"} <= set(
+    assert {"exporters.stages.export", "exporters.sam2.image.modules", "exporters.upstream"} <= set(
         modules
     )
     assert not any("random_weights" in name or "dinov2" in name for name in modules)

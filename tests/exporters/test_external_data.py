@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from exporters.external_data import ALIGNMENT, collect, find_data_faults, write_files
-from exporters.golden import find_faults
-from exporters.graphs import read_graph
+from exporters.graphs.contract import find_faults
+from exporters.graphs.external_data import ALIGNMENT, collect, find_data_faults, write_files
+from exporters.graphs.sessions import Session
+from exporters.graphs.structure import read_graph
 from exporters.protocol import StageError
-from exporters.sessions import Session
 from tests.exporters.stages import ARCHITECTURE, PATCHES, UPSTREAM, Done, run_stage, shrink
 
 # 64 KiB are 128 x 128 values. `a` is exactly that large, `small` one row less.
@@ -266,7 +266,7 @@ def test_conversion_moves_weights_from_file_to_file(
 ) -> None:
     params = {"simplifier": simplifier, "opset": 17, "graphs": [GOLDEN], "metadata": {}}
     inputs = {name: written / name for name in (GRAPH, DATA)}
-    done = run_stage(scratch("convert"), "convert", ["exporters.convert"], params, inputs)
+    done = run_stage(scratch("convert"), "convert", ["exporters.stages.convert"], params, inputs)
     assert done.result["outputs"] == [GRAPH, DATA]
     model = read_graph(done[GRAPH])
     assert find_faults(model, GOLDEN, CONTRACT, 17, done[DATA]) == []
@@ -282,7 +282,11 @@ def test_conversion_asks_for_the_data_file(written: Path, scratch: Callable[[str
     params = {"simplifier": "none", "opset": 17, "graphs": [GOLDEN], "metadata": {}}
     with pytest.raises(StageError, match=r"not given its input features\.onnx\.data"):
         run_stage(
-            scratch("convert"), "convert", ["exporters.convert"], params, {GRAPH: written / GRAPH}
+            scratch("convert"),
+            "convert",
+            ["exporters.stages.convert"],
+            params,
+            {GRAPH: written / GRAPH},
         )
 
 
@@ -299,7 +303,7 @@ def encoder(scratch: Callable[[str], Path], weights: Path, converted: Callable[.
     """A whole contract, of which the encoder has a data file: exported and converted."""
     contract = _contract()
     params = {**ARCHITECTURE, **contract, "contract": "image", "opset": 18, "upstream": UPSTREAM}
-    modules = ["exporters.export", "exporters.sam2.image.export"]
+    modules = ["exporters.stages.export", "exporters.sam2.image.export"]
     inputs = {"weights.safetensors": weights, **PATCHES}
     traced = run_stage(scratch("export"), "export", modules, params, inputs)
     assert traced.result["outputs"] == ["decoder.onnx", "encoder.data", "encoder.onnx"]
@@ -309,7 +313,7 @@ def encoder(scratch: Callable[[str], Path], weights: Path, converted: Callable[.
     return run_stage(
         scratch("convert"),
         "convert",
-        ["exporters.convert"],
+        ["exporters.stages.convert"],
         {
             "simplifier": "onnxsim",
             "opset": 18,
@@ -347,7 +351,7 @@ def _verify(folder: Path, encoder: Done, reference: Done, **files: Path) -> Done
         "tensors.safetensors": reference["tensors.safetensors"],
         **files,
     }
-    modules = ["exporters.verify", "exporters.sam2.image.verify"]
+    modules = ["exporters.stages.verify", "exporters.sam2.image.verify"]
     params = {"contract": _contract(), "opset": 18}
     return run_stage(folder, "verify", modules, params, inputs)
 

@@ -6,8 +6,8 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from exporters.golden import find_faults
-from exporters.graphs import compare_dims, declare_outputs, infer_strictly
+from exporters.graphs.contract import find_faults
+from exporters.graphs.structure import compare_dims, declare_outputs, infer_strictly
 from exporters.protocol import StageError
 
 CONTRACT = {"domains": [""], "forbidden_ops": ["If", "OneHot"]}

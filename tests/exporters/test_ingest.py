@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from exporters.ingest import as_float32, compare_shapes, read_checkpoint
 from exporters.protocol import StageError
+from exporters.stages.ingest import as_float32, compare_shapes, read_checkpoint
 from tests.exporters.stages import ARCHITECTURE, UPSTREAM, Done, run_stage
 
 torch = pytest.importorskip("torch")
@@ -24,7 +24,7 @@ def ingest(scratch: Callable[[str], Path]) -> Ingest:
     def run(path: Path, form: str = "pt", **params: Any) -> Done:
         source = {"kind": "file", "format": form}
         given = {**ARCHITECTURE, "source": source, "upstream": UPSTREAM, **params}
-        modules = ["exporters.ingest", "exporters.sam2.ingest"]
+        modules = ["exporters.stages.ingest", "exporters.sam2.ingest"]
         return run_stage(scratch("ingest"), "ingest", modules, given, {"checkpoint": path})
 
     return run

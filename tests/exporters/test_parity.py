@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporters.parity import (
+from exporters.checks.parity import (
     Energy,
     MaskCheck,
     TensorCheck,
@@ -17,7 +17,7 @@ from exporters.parity import (
     compare_tensors,
 )
 from exporters.protocol import StageError
-from exporters.verify import require_ok, summarize
+from exporters.stages.verify import require_ok, summarize
 
 
 def _tensors(expected: NDArray[Any], found: NDArray[Any], bound: float = 1e-5) -> TensorCheck:

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters import pictures
-from exporters.pictures import load_picture, masks_to_picture, normalize, preprocess, resize
+from exporters.media import pictures
+from exporters.media.pictures import load_picture, masks_to_picture, normalize, preprocess, resize
 from exporters.protocol import StageError
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "catalog" / "pictures"

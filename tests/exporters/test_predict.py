@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from exporters.overlay import Drawn, canvas_size, draw_overlay
-from exporters.predict import Drawing, Request, run
-from exporters.prompts import PromptSet, read_mask, read_prompts
+from exporters.media.overlay import Drawn, canvas_size, draw_overlay
+from exporters.media.prompts import PromptSet, read_mask, read_prompts
+from exporters.media.sheet import Caption, draw_sheet, random_weights_banner
 from exporters.protocol import Result, StageError, Step
 from exporters.sam2.image.predictor import mask_logits, open_graphs, prompt_tensors
-from exporters.sheet import Caption, draw_sheet, random_weights_banner
+from exporters.stages.predict import Drawing, Request, run
 
 ROOT = Path(__file__).parents[2]
 SIZE, MASK = 64, 16
@@ -171,7 +171,7 @@ def _step(
     return Step(
         step="predict",
         stage="predict",
-        modules=("exporters.predict", "exporters.sam2.image.predict"),
+        modules=("exporters.stages.predict", "exporters.sam2.image.predict"),
         params={
             "contract": _contract(mask_prompt=contract == "image"),
             "random_weights": random_weights,
@@ -411,7 +411,7 @@ def _made_up(step: Step) -> Step:
     contract = {**step.params["contract"], "yields": "feature map"}
     return replace(
         step,
-        modules=("exporters.predict", "exporters.made_up"),
+        modules=("exporters.stages.predict", "exporters.made_up"),
         params={**step.params, "contract": contract},
     )
 
@@ -564,7 +564,7 @@ def test_the_stage_runs_through_the_protocol(
         "protocol": 1,
         "step": "predict",
         "stage": "predict",
-        "modules": ["exporters.predict", "exporters.sam2.image.predict"],
+        "modules": ["exporters.stages.predict", "exporters.sam2.image.predict"],
         "params": {
             "contract": _contract(mask_prompt=True),
             "points": [[500, 20, 1]],

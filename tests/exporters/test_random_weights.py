@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from exporters.random_weights import Role, draw_weights, find_roles
+from exporters.weights.random import Role, draw_weights, find_roles
 
 torch = pytest.importorskip("torch")
 

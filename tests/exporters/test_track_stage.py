@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from exporters.object_prompts import LARGEST_NUMBER, MAX_OBJECTS
-from exporters.overlay import Drawn, canvas_size, draw_overlay, object_tint
+from exporters.graphs.sessions import Sessions
+from exporters.media.object_prompts import LARGEST_NUMBER, MAX_OBJECTS
+from exporters.media.overlay import Drawn, canvas_size, draw_overlay, object_tint
+from exporters.media.video import open_video, write_video
 from exporters.protocol import Result, StageError, Step
-from exporters.sessions import Sessions
-from exporters.track import run
-from exporters.video import open_video, write_video
+from exporters.stages.track import run
 
 SIZE, SIDE, LOW = 64, 4, 16
 HEIGHT, WIDTH, FRAMES = 60, 120, 6
@@ -187,7 +187,7 @@ def _step(
     return Step(
         step="track",
         stage="track",
-        modules=("exporters.track", "exporters.sam2.tracker.track"),
+        modules=("exporters.stages.track", "exporters.sam2.tracker.track"),
         params={
             "contract": _contract(extended=extended),
             "prompts": prompts,

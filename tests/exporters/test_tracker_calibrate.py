@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters import calibrate
-from exporters.graphs import read_graph
-from exporters.pictures import normalize
+from exporters.graphs.structure import read_graph
+from exporters.media.pictures import normalize
 from exporters.precision.layers import find_layers
 from exporters.protocol import Step
 from exporters.sam2.tracker.calibrate import restore
+from exporters.stages import calibrate
 from tests.exporters.stages import ROOT, shrink
 from tests.exporters.trackers import Trackers
 
@@ -28,7 +28,7 @@ def run_calibrate(
     step = Step(
         step="small/calibrate",
         stage="calibrate",
-        modules=("exporters.calibrate", "exporters.sam2.tracker.calibrate"),
+        modules=("exporters.stages.calibrate", "exporters.sam2.tracker.calibrate"),
         params={
             "graphs": golden["graphs"],
             "quantized": quantized,

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.pictures import DEVIATION, MEAN, masks_to_picture
+from exporters.media.pictures import DEVIATION, MEAN, masks_to_picture
 from exporters.protocol import StageError
 from exporters.sam2.tracker.calls import Classic
 from exporters.sam2.tracker.memory import Recall

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from exporters.graphs import count_ops
+from exporters.graphs.structure import count_ops
 from tests.exporters.stages import SIZE, run_stage, shrink
 from tests.exporters.trackers import CONTRACTS, OPSET, Trackers
 
@@ -48,7 +48,7 @@ def test_every_declared_input_stays_alive(
     if simplifier != "onnxsim":
         params = {"simplifier": simplifier, "opset": OPSET, "metadata": {}}
         params["graphs"] = golden["graphs"]
-        done = run_stage(scratch("convert"), "convert", ["exporters.convert"], params, files)
+        done = run_stage(scratch("convert"), "convert", ["exporters.stages.convert"], params, files)
         files = {name: done[name] for name in files}
     for graph in golden["graphs"]:
         names = [value["name"] for value in graph["inputs"]]

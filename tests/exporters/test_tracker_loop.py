@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporters.parity import LoopCheck, compare_steps
+from exporters.checks.parity import LoopCheck, compare_steps
 from exporters.protocol import StageError
 from exporters.sam2.tracker import calls, memory, tracker
-from exporters.verify import require_ok, summarize
+from exporters.stages.verify import require_ok, summarize
 from tests.exporters.trackers import COSINE, Trackers
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -73,7 +73,7 @@ def _all_conditioning(patch: pytest.MonkeyPatch) -> None:
 
 
 def _bilinear_frames(patch: pytest.MonkeyPatch) -> None:
-    from exporters.pictures import preprocess
+    from exporters.media.pictures import preprocess
 
     patch.setattr(
         tracker, "preprocess_frame", lambda picture, size: preprocess(picture, size, size)

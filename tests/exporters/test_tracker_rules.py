@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.random_weights import draw_weights
 from exporters.sam2.tracker.calls import Mask
 from exporters.sam2.tracker.tracker import Tracker
+from exporters.weights.random import draw_weights
 from tests.exporters.stages import ARCHITECTURE, SIZE
 
 pytestmark = pytest.mark.filterwarnings("ignore")

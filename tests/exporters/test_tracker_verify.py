@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from exporters.parity import LoopCheck, TensorCheck
+from exporters.checks.parity import LoopCheck, TensorCheck
 from exporters.sam2.tracker.verify import check
-from exporters.verify import Runtime
+from exporters.stages.verify import Runtime
 from tests.exporters.stages import shrink
 from tests.exporters.trackers import CONTRACTS, COSINE, Trackers
 

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from exporters.parity import LoopCheck, ScoreCheck, TensorCheck
+from exporters.checks.parity import LoopCheck, ScoreCheck, TensorCheck
 from exporters.protocol import StageError
 from exporters.sam2.image.verify import check
-from exporters.verify import Reference, Runtime
+from exporters.stages.verify import Reference, Runtime
 from tests.exporters.stages import PATCHES, Done, shrink
 
 Array = NDArray[Any]

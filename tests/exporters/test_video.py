@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from exporters.media.video import RATE, in_order, open_pictures, open_video, write_video
 from exporters.protocol import StageError
-from exporters.video import RATE, in_order, open_pictures, open_video, write_video
 
 HEIGHT, WIDTH = 48, 64
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from exporters.parity import Check
+from exporters.checks.parity import Check
 from exporters.sam2.tracker.verify import check
-from exporters.verify import Reference, Runtime
+from exporters.stages.verify import Reference, Runtime
 from tests.exporters.stages import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
 
 # All four layers of memory attention, so that two that were swapped can be told apart.
@@ -82,7 +82,7 @@ class Trackers:
             "source": {"kind": "random", "seed": 0},
             "upstream": UPSTREAM,
         }
-        modules = ["exporters.ingest", "exporters.sam2.ingest"]
+        modules = ["exporters.stages.ingest", "exporters.sam2.ingest"]
         drawn = run_stage(self._scratch("ingest"), "ingest", modules, params, {})
         tensors = load_file(drawn["weights.safetensors"])
         centre, firmness = np.float32(_INDIFFERENT[generation]), np.float32(_FIRMNESS)
@@ -105,7 +105,7 @@ class Trackers:
         return run_stage(
             self._scratch("reference"),
             "reference",
-            ["exporters.reference", "exporters.sam2.tracker.reference"],
+            ["exporters.stages.reference", "exporters.sam2.tracker.reference"],
             {
                 **ARCHITECTURES[generation],
                 "upstream": UPSTREAM,
@@ -128,7 +128,7 @@ class Trackers:
         done = run_stage(
             self._scratch("convert"),
             "convert",
-            ["exporters.convert"],
+            ["exporters.stages.convert"],
             {
                 "simplifier": "onnxsim",
                 "opset": opset,
@@ -155,7 +155,7 @@ class Trackers:
     ) -> Done:
         weights = self.weights(CONTRACTS[contract])
         inputs = {"weights.safetensors": weights, **PATCHES}
-        modules = ["exporters.export", provider]
+        modules = ["exporters.stages.export", provider]
         return run_stage(self._scratch("export"), "export", modules, params, inputs, threads)
 
     def _export_params(self, contract: str, opset: int) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class Trackers:
         return run_stage(
             self._scratch("verify"),
             "verify",
-            ["exporters.verify", "exporters.sam2.tracker.verify"],
+            ["exporters.stages.verify", "exporters.sam2.tracker.verify"],
             {"contract": golden, "opset": OPSET},
             inputs,
         )

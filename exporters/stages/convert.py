@@ -11,8 +11,9 @@ from typing import Any
 
 from onnx import ModelProto
 
-from exporters.external_data import files_of, total_bytes, write_files
-from exporters.graphs import (
+from exporters.graphs.external_data import files_of, total_bytes, write_files
+from exporters.graphs.simplify import Simplifier, simplify_apart
+from exporters.graphs.structure import (
     declare_outputs,
     describe,
     drop_unused,
@@ -25,7 +26,6 @@ from exporters.graphs import (
     set_metadata,
 )
 from exporters.protocol import Result, StageError, Step, report_progress
-from exporters.simplify import Simplifier, simplify_apart
 
 
 def run(step: Step) -> Result:

@@ -11,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.calibration import PictureReader, random_picture, resample_of
-from exporters.external_data import files_of
-from exporters.graphs import read_graph
+from exporters.graphs.external_data import files_of
+from exporters.graphs.sessions import CPU, CUDA, RuntimeFailure, Session, Tensors
+from exporters.graphs.structure import read_graph
 from exporters.memory import return_freed_memory
+from exporters.precision.calibration import PictureReader, random_picture, resample_of
 from exporters.precision.layers import find_layers
 from exporters.precision.ranges import HistogramObserver, RangeObserver, Run, observe
 from exporters.protocol import (
@@ -26,7 +27,6 @@ from exporters.protocol import (
     report_progress,
     write_json,
 )
-from exporters.sessions import CPU, CUDA, RuntimeFailure, Session, Tensors
 
 Feed = Callable[[Run, Mapping[str, Any], NDArray[np.float32]], None]
 

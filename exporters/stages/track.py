@@ -13,18 +13,18 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.object_prompts import (
+from exporters.graphs.sessions import Sessions
+from exporters.media.object_prompts import (
     LARGEST_NUMBER,
     ObjectPrompt,
     check_numbers,
     read_object_prompts,
 )
-from exporters.overlay import Drawn, canvas_size, draw_overlay, object_tint
-from exporters.pictures import masks_to_picture
+from exporters.media.overlay import Drawn, canvas_size, draw_overlay, object_tint
+from exporters.media.pictures import masks_to_picture
+from exporters.media.sheet import random_weights_banner
+from exporters.media.video import Pixels, Video, open_pictures, open_video, write_video
 from exporters.protocol import Result, StageError, Step, report_progress
-from exporters.sessions import Sessions
-from exporters.sheet import random_weights_banner
-from exporters.video import Pixels, Video, open_pictures, open_video, write_video
 
 VIDEO, FRAMES = "video", "frames/"
 OVERLAY, MASKS, TRACKS = "overlay", "masks", "tracks.jsonl"

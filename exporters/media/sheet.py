@@ -1,6 +1,6 @@
 """A finished picture on a sheet: a banner above it, captions below.
 
-Kept apart from `exporters.pictures` so that a change of looks rebuilds no reference.
+Kept apart from `exporters.media.pictures` so that a change of looks rebuilds no reference.
 """
 
 import math

@@ -11,13 +11,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from exporters.calibration import resample_of
-from exporters.kernels import count_kernels
-from exporters.parity import Energy, compare_tensors
-from exporters.pictures import load_picture, preprocess
+from exporters.checks.kernels import count_kernels
+from exporters.checks.parity import Energy, compare_tensors
+from exporters.checks.quality import decibels
+from exporters.graphs.sessions import RuntimeFailure, Session, Tensors
+from exporters.media.pictures import load_picture, preprocess
+from exporters.precision.calibration import resample_of
 from exporters.protocol import BAD_INPUT, NOT_VERIFIED, Result, StageError, Step, report_progress
-from exporters.quality import decibels
-from exporters.sessions import RuntimeFailure, Session, Tensors
 
 PICTURES: Final = "pictures/"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporters.parity import (
+from exporters.checks.parity import (
     Check,
     Energy,
     LoopCheck,

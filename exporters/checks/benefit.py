@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.graphs.sessions import DEFAULTS, ERRORS_ALONE, Session
 from exporters.protocol import StageError
-from exporters.sessions import DEFAULTS, ERRORS_ALONE, Session
 
 Arrays = dict[str, NDArray[Any]]
 

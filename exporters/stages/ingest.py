@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from exporters.protocol import BAD_INPUT, Result, StageError, Step, report_progress
-from exporters.random_weights import draw_weights
+from exporters.weights.random import draw_weights
 
 _NESTS: Final = ("model", "state_dict", "model_state_dict")
 _PREFIXES: Final = ("module.", "_orig_mod.")

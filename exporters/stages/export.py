@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import torch
 
-from exporters.external_data import collect, files_of, total_bytes
+from exporters.graphs.external_data import collect, files_of, total_bytes
+from exporters.graphs.symbolics import register_symbolics
 from exporters.memory import return_freed_memory
 from exporters.protocol import Result, StageError, Step, report_progress
-from exporters.symbolics import register_symbolics
 from exporters.upstream import use_patched
 
 _PATCHES: Final = "patches/"

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from exporters.external_data import write_files
-from exporters.graphs import (
+from exporters.graphs.external_data import write_files
+from exporters.graphs.structure import (
     Dims,
     all_graphs,
     count_ops,

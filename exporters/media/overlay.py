@@ -1,6 +1,6 @@
 """Draws what was segmented: the photograph with its masks and prompts.
 
-Kept apart from `exporters.pictures` so that a change of looks rebuilds no reference.
+Kept apart from `exporters.media.pictures` so that a change of looks rebuilds no reference.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from exporters.sheet import INK, WHITE, Caption, Colour, draw_sheet
+from exporters.media.sheet import INK, WHITE, Caption, Colour, draw_sheet
 
 _SHORTEST, _LONGEST = 768, 2048
 _TINTS: Final[tuple[Colour, ...]] = (

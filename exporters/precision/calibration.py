@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.pictures import load_picture, normalize, preprocess
+from exporters.media.pictures import load_picture, normalize, preprocess
 from exporters.protocol import BAD_INPUT, StageError, report_progress
 
 RESAMPLINGS: Final[Mapping[str, Image.Resampling]] = {

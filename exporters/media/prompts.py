@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.pictures import load_picture
+from exporters.media.pictures import load_picture
 from exporters.protocol import BAD_INPUT, StageError
 
 Point = tuple[float, float, int]

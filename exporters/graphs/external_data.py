@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from exporters.graphs import all_graphs, is_external, read_graph, size_of, write_graph
+from exporters.graphs.structure import all_graphs, is_external, read_graph, size_of, write_graph
 from exporters.protocol import StageError
 
 ALIGNMENT: Final = 65536

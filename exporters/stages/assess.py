@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporters.benefit import Pair, measure
-from exporters.external_data import files_of, total_bytes
-from exporters.kernels import count_kernels, find_kernel_fault
-from exporters.parity import Check, LoopCheck, MaskCheck, ScoreCheck, TensorCheck
-from exporters.protocol import Result, Step, report_progress, write_json
-from exporters.quality import (
+from exporters.checks.benefit import Pair, measure
+from exporters.checks.kernels import count_kernels, find_kernel_fault
+from exporters.checks.parity import Check, LoopCheck, MaskCheck, ScoreCheck, TensorCheck
+from exporters.checks.quality import (
     CLOSED_LOOP,
     COSINE,
     END_TO_END,
@@ -30,8 +28,10 @@ from exporters.quality import (
     judge,
     pool,
 )
-from exporters.sessions import CPU, CUDA, RuntimeFailure
-from exporters.verify import (
+from exporters.graphs.external_data import files_of, total_bytes
+from exporters.graphs.sessions import CPU, CUDA, RuntimeFailure
+from exporters.protocol import Result, Step, report_progress, write_json
+from exporters.stages.verify import (
     GraphFiles,
     Reference,
     Runtime,

@@ -13,8 +13,8 @@ from typing import Any
 
 from onnx import ModelProto, version_converter
 
-from exporters.external_data import files_of, take_in_all, total_bytes, write_files
-from exporters.graphs import (
+from exporters.graphs.external_data import files_of, take_in_all, total_bytes, write_files
+from exporters.graphs.structure import (
     declare_outputs,
     describe,
     infer_strictly,

@@ -14,10 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from exporters.external_data import files_of, total_bytes
-from exporters.golden import find_faults
-from exporters.graphs import count_ops, read_graph
-from exporters.parity import (
+from exporters.checks.parity import (
     Check,
     LoopCheck,
     MaskCheck,
@@ -26,6 +23,10 @@ from exporters.parity import (
     as_json,
     as_number,
 )
+from exporters.graphs.contract import find_faults
+from exporters.graphs.external_data import files_of, total_bytes
+from exporters.graphs.sessions import CPU, DEFAULTS, ERRORS_ALONE, RuntimeFailure, Session
+from exporters.graphs.structure import count_ops, read_graph
 from exporters.protocol import (
     NOT_VERIFIED,
     Result,
@@ -34,7 +35,6 @@ from exporters.protocol import (
     report_progress,
     write_json,
 )
-from exporters.sessions import CPU, DEFAULTS, ERRORS_ALONE, RuntimeFailure, Session
 
 Arrays = dict[str, NDArray[Any]]
 Run = Callable[[str, Mapping[str, NDArray[Any]]], Arrays]

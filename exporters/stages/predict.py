@@ -10,9 +10,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.pictures import load_picture
+from exporters.media.pictures import load_picture
+from exporters.media.sheet import Caption, draw_sheet, random_weights_banner
 from exporters.protocol import BAD_INPUT, Result, StageError, Step
-from exporters.sheet import Caption, draw_sheet, random_weights_banner
 
 PICTURE, OVERLAY = "picture", "overlay"
 

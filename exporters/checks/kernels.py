@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from exporters.sessions import run_kernels
+from exporters.graphs.sessions import run_kernels
 
 INTEGER_KERNELS: Final = frozenset(
     {

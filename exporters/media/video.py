@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from exporters.pictures import load_picture
+from exporters.media.pictures import load_picture
 from exporters.protocol import BAD_INPUT, StageError, report_progress
 
 Pixels: TypeAlias = NDArray[np.uint8]

@@ -1,7 +1,7 @@
 """Simplifying one ONNX graph with someone else's tool, as a program of its own.
 
-`python -m exporters.simplify TOOL SOURCE TARGET`. The tools are native code or large rewriters;
-a crash in one ends this process and not the stage that started it.
+`python -m exporters.graphs.simplify TOOL SOURCE TARGET`. The tools are native code or large
+rewriters; a crash in one ends this process and not the stage that started it.
 """
 
 import subprocess
@@ -45,7 +45,7 @@ def simplify_apart(tool: Simplifier, model: ModelProto, scratch: Path, step: str
         return model
     source, target = scratch / "simplify.in.onnx", scratch / "simplify.out.onnx"
     source.write_bytes(model.SerializeToString(deterministic=True))
-    command = [sys.executable, "-m", "exporters.simplify", tool, str(source), str(target)]
+    command = [sys.executable, "-m", "exporters.graphs.simplify", tool, str(source), str(target)]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), check=False
     )

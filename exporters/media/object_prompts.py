@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporters.prompts import PromptSet, read_prompts
+from exporters.media.prompts import PromptSet, read_prompts
 from exporters.protocol import BAD_INPUT, StageError
 
 MAX_OBJECTS: Final = 20

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from exporters.external_data import bring_beside
+from exporters.graphs.external_data import bring_beside
 from exporters.protocol import StageError
 
 Tensors = dict[str, NDArray[Any]]

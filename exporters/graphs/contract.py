@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 from onnx import ModelProto, ValueInfoProto
 
-from exporters.external_data import find_data_faults
-from exporters.graphs import (
+from exporters.graphs.external_data import find_data_faults
+from exporters.graphs.structure import (
     all_graphs,
     compare_dims,
     count_ops,
