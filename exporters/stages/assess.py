@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from exporters.checks.benefit import Pair, measure
+from exporters.checks.graph_files import GraphFiles, read_graphs
 from exporters.checks.kernels import count_kernels, find_kernel_fault
 from exporters.checks.parity import Check, LoopCheck, MaskCheck, ScoreCheck, TensorCheck
 from exporters.checks.quality import (
@@ -28,19 +29,12 @@ from exporters.checks.quality import (
     judge,
     pool,
 )
+from exporters.checks.reference import Reference
+from exporters.checks.runtime import Runtime
+from exporters.checks.verdict import not_verified, require_counted, require_some, summarize_together
 from exporters.graphs.external_data import files_of, total_bytes
 from exporters.graphs.sessions import CPU, CUDA, RuntimeFailure
 from exporters.protocol import Result, Step, report_progress, write_json
-from exporters.stages.verify import (
-    GraphFiles,
-    Reference,
-    Runtime,
-    not_verified,
-    read_graphs,
-    require_counted,
-    require_some,
-    summarize_together,
-)
 
 BASE: Final = "fp32"
 

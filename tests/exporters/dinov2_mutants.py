@@ -9,7 +9,7 @@ import torch
 from exporters.dinov2.features import export
 from exporters.dinov2.model import load_model
 from exporters.dinov2.position import Floats, resample
-from exporters.stages.export import Graph
+from exporters.graphs.tracing import Graph
 
 
 def _drop_a_block(vit: Any) -> None:

@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from exporters.checks.reference import Reference
 from exporters.graphs.external_data import files_of
-from exporters.stages.verify import Reference
 from tests.exporters.stages import ROOT, Done, read_contract, run_stage
 
 CATALOG: Final = tomllib.loads((ROOT / "catalog/models/dinov2.toml").read_text(encoding="utf-8"))

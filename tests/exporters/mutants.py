@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from exporters.graphs.tracing import Graph
 from exporters.sam2.image import export
-from exporters.stages.export import Graph
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exporters.checks.parity import TensorCheck
+from exporters.checks.verdict import require_ok
 from exporters.dinov2.features.export import build_graphs
 from exporters.dinov2.features.verify import check
 from exporters.media.pictures import load_picture, normalize, resize
 from exporters.protocol import NOT_VERIFIED, StageError
-from exporters.stages.verify import require_ok
 from tests.exporters import dinov2_mutants
 from tests.exporters.dinov2_mutants import NETWORKS, OF_GATES, OF_REGISTERS, POSITIONS
 from tests.exporters.dinov2s import NATIVE, OTHER, Dinov2s, fill_contract

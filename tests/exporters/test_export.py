@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from exporters.graphs.structure import count_ops
+from exporters.graphs.tracing import check_examples
 from exporters.protocol import StageError
-from exporters.stages.export import check_examples
 from tests.exporters.stages import ROOT, SIZE, Done, shrink, write_step
 
 torch = pytest.importorskip("torch")
@@ -50,7 +50,7 @@ def test_the_position_table_is_not_in_the_file(converted: Callable[..., Done]) -
 
 
 def test_nothing_is_left_in_training_mode() -> None:
-    from exporters.stages.export import Graph, trace
+    from exporters.graphs.tracing import Graph, trace
 
     class Wrong(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

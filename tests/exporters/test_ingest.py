@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from exporters.protocol import StageError
-from exporters.stages.ingest import as_float32, compare_shapes, read_checkpoint
+from exporters.weights.checkpoint import as_float32, compare_shapes, read_checkpoint
 from tests.exporters.stages import ARCHITECTURE, UPSTREAM, Done, run_stage
 
 torch = pytest.importorskip("torch")

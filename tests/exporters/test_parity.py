@@ -16,8 +16,8 @@ from exporters.checks.parity import (
     compare_scores,
     compare_tensors,
 )
+from exporters.checks.verdict import require_ok, summarize
 from exporters.protocol import StageError
-from exporters.stages.verify import require_ok, summarize
 
 
 def _tensors(expected: NDArray[Any], found: NDArray[Any], bound: float = 1e-5) -> TensorCheck:

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from exporters.media.drawing import Drawing, Request
 from exporters.media.overlay import Drawn, canvas_size, draw_overlay
 from exporters.media.prompts import PromptSet, read_mask, read_prompts
 from exporters.media.sheet import Caption, draw_sheet, random_weights_banner
 from exporters.protocol import Result, StageError, Step
 from exporters.sam2.image.predictor import mask_logits, open_graphs, prompt_tensors
-from exporters.stages.predict import Drawing, Request, run
+from exporters.stages.predict import run
 
 ROOT = Path(__file__).parents[2]
 SIZE, MASK = 64, 16

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from exporters.checks.parity import LoopCheck, compare_steps
+from exporters.checks.verdict import require_ok, summarize
 from exporters.protocol import StageError
 from exporters.sam2.tracker import calls, memory, tracker
-from exporters.stages.verify import require_ok, summarize
 from tests.exporters.trackers import COSINE, Trackers
 
 Break = Callable[[pytest.MonkeyPatch], None]

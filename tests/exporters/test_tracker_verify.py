@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporters.checks.parity import LoopCheck, TensorCheck
+from exporters.checks.runtime import Runtime
 from exporters.sam2.tracker.verify import check
-from exporters.stages.verify import Runtime
 from tests.exporters.stages import shrink
 from tests.exporters.trackers import CONTRACTS, COSINE, Trackers
 

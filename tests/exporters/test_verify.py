@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporters.checks.parity import LoopCheck, ScoreCheck, TensorCheck
+from exporters.checks.reference import Reference
+from exporters.checks.runtime import Runtime
 from exporters.protocol import StageError
 from exporters.sam2.image.verify import check
-from exporters.stages.verify import Reference, Runtime
 from tests.exporters.stages import PATCHES, Done, shrink
 
 Array = NDArray[Any]

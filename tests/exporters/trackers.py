@@ -10,8 +10,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from exporters.checks.parity import Check
+from exporters.checks.reference import Reference
+from exporters.checks.runtime import Runtime
 from exporters.sam2.tracker.verify import check
-from exporters.stages.verify import Reference, Runtime
 from tests.exporters.stages import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
 
 # All four layers of memory attention, so that two that were swapped can be told apart.

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from exporters.checks.parity import Check, TensorCheck
-from exporters.stages.verify import Reference, Run
+from exporters.checks.reference import Reference, Run
 from tests.quantize import small_family
 
 

@@ -9,11 +9,11 @@ from PIL import Image
 
 from exporters.dinov2.features.components import find_components, to_colours
 from exporters.graphs.sessions import Sessions
+from exporters.media.drawing import Drawing, Request
 from exporters.media.overlay import canvas_size, enlarge
 from exporters.media.pictures import preprocess
 from exporters.media.sheet import Caption, Colour
 from exporters.protocol import report_progress
-from exporters.stages.predict import Drawing, Request
 
 _CHANNELS: Final[dict[str, Colour]] = {
     "red": (255, 0, 0),

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from exporters.checks.parity import Check, compare_tensors
+from exporters.checks.reference import Reference, Run
 from exporters.media.pictures import normalize
 from exporters.protocol import report_progress
-from exporters.stages.verify import Reference, Run
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from exporters.graphs.tracing import Graph
 from exporters.sam2.image.modules import ImageEncoder, MaskDecoder
 from exporters.sam2.model import load_model
-from exporters.stages.export import Graph
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from exporters.graphs.tracing import Graph
 from exporters.sam2.model import load_model
 from exporters.sam2.tracker.memory_attention import ExtendedMemoryAttention, TrackerMemoryAttention
 from exporters.sam2.tracker.modules import (
@@ -16,7 +17,6 @@ from exporters.sam2.tracker.modules import (
     TrackerMemoryEncoder,
     check_configuration,
 )
-from exporters.stages.export import Graph
 
 # What the examples hold: objects, frames and pointers remembered, points. No two are equal, so
 # that a trace cannot take one for another.

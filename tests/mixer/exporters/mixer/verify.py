@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from exporters.checks.parity import Check, compare_tensors
-from exporters.stages.verify import Reference, Run
+from exporters.checks.reference import Reference, Run
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:

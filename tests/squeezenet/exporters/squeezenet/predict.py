@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from exporters.graphs.sessions import Sessions
+from exporters.media.drawing import Drawing, Request
 from exporters.media.pictures import preprocess
-from exporters.stages.predict import Drawing, Request
 
 BAR: Final = (32, 128, 255)
 

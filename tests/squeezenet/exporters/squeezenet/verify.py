@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from exporters.checks.parity import Check, compare_tensors
-from exporters.stages.verify import Reference, Run
+from exporters.checks.reference import Reference, Run
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:
