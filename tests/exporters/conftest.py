@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.exporters.dinov2s import Dinov2s
-from tests.exporters.stages import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
-from tests.exporters.trackers import Trackers
+from tests.exporters.dinov2.models import Dinov2s
+from tests.exporters.sam2.tracker.models import Trackers
+from tests.exporters.shrunken import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
 
 
 @pytest.fixture(scope="session")

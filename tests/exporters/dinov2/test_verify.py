@@ -17,10 +17,10 @@ from exporters.dinov2.features.export import build_graphs
 from exporters.dinov2.features.verify import check
 from exporters.media.pictures import load_picture, normalize, resize
 from exporters.protocol import NOT_VERIFIED, StageError
-from tests.exporters import dinov2_mutants
-from tests.exporters.dinov2_mutants import NETWORKS, OF_GATES, OF_REGISTERS, POSITIONS
-from tests.exporters.dinov2s import NATIVE, OTHER, Dinov2s, fill_contract
-from tests.exporters.stages import ROOT
+from tests.exporters.dinov2 import mutants
+from tests.exporters.dinov2.models import NATIVE, OTHER, Dinov2s, fill_contract
+from tests.exporters.dinov2.mutants import NETWORKS, OF_GATES, OF_REGISTERS, POSITIONS
+from tests.exporters.shrunken import ROOT
 
 PLAIN, REGISTERS, GATED = "dinov2_vits14", "dinov2_vits14_reg4", "dinov2_vitg14_reg4"
 
@@ -31,7 +31,7 @@ def _check(
     """Compares the module that is traced, run by PyTorch, with the reference."""
     golden = fill_contract(model, size, contract)
     params = {**dinov2s.export_params(model, size, contract), "mutation": mutation}
-    build = dinov2_mutants.build_graphs if mutation else build_graphs
+    build = mutants.build_graphs if mutation else build_graphs
     graph = build(params, dinov2s.weights(model))["features"]
     names = [value["name"] for value in golden["graphs"][0]["outputs"]]
 

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from exporters.checks.parity import LoopCheck, TensorCheck
 from exporters.checks.runtime import Runtime
 from exporters.sam2.tracker.verify import check
-from tests.exporters.stages import shrink
-from tests.exporters.trackers import CONTRACTS, COSINE, Trackers
+from tests.exporters.sam2.tracker.models import CONTRACTS, COSINE, Trackers
+from tests.exporters.shrunken import shrink
 
 FULL = ["tracker", "tracker-ex"]
 

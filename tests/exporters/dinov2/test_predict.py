@@ -18,7 +18,7 @@ from exporters.media.pictures import preprocess
 from exporters.protocol import Result, StageError, Step
 from exporters.stages.predict import run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PATCH, VALUES = 14, 5
 # Each value of a token from the three mean colours of its patch; no two directions are alike.
 MIX = np.array(

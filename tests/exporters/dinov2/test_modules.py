@@ -17,7 +17,7 @@ from exporters.dinov2.features.modules import (
 )
 from exporters.dinov2.model import build_model, fill
 from exporters.weights.random import draw_weights
-from tests.exporters.dinov2s import SHRUNKEN
+from tests.exporters.dinov2.models import SHRUNKEN
 
 SMALL, REGISTERS, GATED = "dinov2_vits14", "dinov2_vits14_reg4", "dinov2_vitg14_reg4"
 NAMES = ("cls_token", "register_tokens", "patch_tokens")

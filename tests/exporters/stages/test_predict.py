@@ -29,7 +29,7 @@ from exporters.protocol import Result, StageError, Step
 from exporters.sam2.image.predictor import mask_logits, open_graphs, prompt_tensors
 from exporters.stages.predict import run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIZE, MASK = 64, 16
 WIDTH, HEIGHT = 120, 60
 

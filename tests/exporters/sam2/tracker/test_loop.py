@@ -11,7 +11,7 @@ from exporters.checks.parity import LoopCheck, compare_steps
 from exporters.checks.verdict import require_ok, summarize
 from exporters.protocol import StageError
 from exporters.sam2.tracker import calls, memory, tracker
-from tests.exporters.trackers import COSINE, Trackers
+from tests.exporters.sam2.tracker.models import COSINE, Trackers
 
 Break = Callable[[pytest.MonkeyPatch], None]
 

@@ -15,7 +15,7 @@ from exporters.dinov2.ingest import build_network, find_relative
 from exporters.dinov2.model import build_model, fill, load_model, read_size
 from exporters.protocol import BAD_INPUT, StageError, Step
 from exporters.stages.ingest import run
-from tests.exporters.dinov2s import NATIVE, SETTINGS, SHRUNKEN, Dinov2s
+from tests.exporters.dinov2.models import NATIVE, SETTINGS, SHRUNKEN, Dinov2s
 
 Tensors = dict[str, NDArray[np.float32]]
 

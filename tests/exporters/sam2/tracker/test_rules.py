@@ -18,7 +18,7 @@ from PIL import Image
 from exporters.sam2.tracker.calls import Mask
 from exporters.sam2.tracker.tracker import Tracker
 from exporters.weights.random import draw_weights
-from tests.exporters.stages import ARCHITECTURE, SIZE
+from tests.exporters.shrunken import ARCHITECTURE, SIZE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from exporters.checks.reference import Reference
 from exporters.graphs.external_data import files_of
-from tests.exporters.stages import ROOT, Done, read_contract, run_stage
+from tests.exporters.shrunken import ROOT, Done, read_contract, run_stage
 
 CATALOG: Final = tomllib.loads((ROOT / "catalog/models/dinov2.toml").read_text(encoding="utf-8"))
 UPSTREAM: Final = {name: CATALOG["upstream"][name] for name in ("package", "version", "digest")}
@@ -135,7 +135,7 @@ class Dinov2s:
     def mutant(self, model: str, size: str, mutation: str) -> dict[str, Path]:
         """The converted graph with a fault in it."""
         params = {**self.export_params(model, size), "mutation": mutation}
-        return self._convert(self._export("tests.exporters.dinov2_mutants", params), params)
+        return self._convert(self._export("tests.exporters.dinov2.mutants", params), params)
 
     def _export(self, provider: str, params: Mapping[str, Any], threads: int = 2) -> Done:
         inputs = {"weights.safetensors": self.weights(params["model"])}

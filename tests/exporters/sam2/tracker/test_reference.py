@@ -18,8 +18,8 @@ from exporters.sam2.tracker.cases import (
 from exporters.sam2.tracker.reference_memory import attend
 from exporters.sam2.tracker.scene import ACTORS, HEIGHT, WIDTH, make_video
 from exporters.sam2.tracker.script import from_json, make_script, plain_objects, to_json
-from tests.exporters.stages import ROOT, shrink
-from tests.exporters.trackers import ARCHITECTURES, GRID, Trackers
+from tests.exporters.sam2.tracker.models import ARCHITECTURES, GRID, Trackers
+from tests.exporters.shrunken import ROOT, shrink
 
 PICTURES = {name: ROOT / "catalog/pictures" / name for name in shrink("tracker")["pictures"]}
 

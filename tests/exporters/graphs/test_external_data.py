@@ -16,7 +16,7 @@ from exporters.graphs.external_data import ALIGNMENT, collect, find_data_faults,
 from exporters.graphs.sessions import Session
 from exporters.graphs.structure import read_graph
 from exporters.protocol import StageError
-from tests.exporters.stages import ARCHITECTURE, PATCHES, UPSTREAM, Done, run_stage, shrink
+from tests.exporters.shrunken import ARCHITECTURE, PATCHES, UPSTREAM, Done, run_stage, shrink
 
 # 64 KiB are 128 x 128 values. `a` is exactly that large, `small` one row less.
 SHAPES = {

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters.graphs.simplify import Simplifier, simplify_apart
 from exporters.graphs.structure import lift_constants, rejoin, set_aside
 from exporters.protocol import StageError
-from tests.exporters.stages import ROOT, Done, shrink
+from tests.exporters.shrunken import ROOT, Done, shrink
 
 
 @pytest.mark.parametrize("simplifier", ["onnxslim", "none"])

@@ -13,7 +13,7 @@ import pytest
 from exporters.graphs.structure import count_ops
 from exporters.graphs.tracing import check_examples
 from exporters.protocol import StageError
-from tests.exporters.stages import ROOT, SIZE, Done, shrink, write_step
+from tests.exporters.shrunken import ROOT, SIZE, Done, shrink, write_step
 
 torch = pytest.importorskip("torch")
 

@@ -18,7 +18,7 @@ from exporters.checks.reference import Reference
 from exporters.checks.runtime import Runtime
 from exporters.protocol import StageError
 from exporters.sam2.image.verify import check
-from tests.exporters.stages import PATCHES, Done, shrink
+from tests.exporters.shrunken import PATCHES, Done, shrink
 
 Array = NDArray[Any]
 
@@ -110,7 +110,7 @@ def test_a_wrong_structure_is_found(
     convert: Callable[..., Done],
     verify: Callable[..., Done],
 ) -> None:
-    traced = export(provider="tests.exporters.mutants", mutation=mutation)
+    traced = export(provider="tests.exporters.sam2.image.mutants", mutation=mutation)
     with pytest.raises(StageError, match="unpatched PyTorch") as failure:
         verify(_files(convert(traced, simplifier="none")), quick=True)
     assert failure.value.exit_code == 6

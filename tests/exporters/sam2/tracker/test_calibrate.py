@@ -13,8 +13,8 @@ from exporters.precision.layers import find_layers
 from exporters.protocol import Step
 from exporters.sam2.tracker.calibrate import restore
 from exporters.stages import calibrate
-from tests.exporters.stages import ROOT, shrink
-from tests.exporters.trackers import Trackers
+from tests.exporters.sam2.tracker.models import Trackers
+from tests.exporters.shrunken import ROOT, shrink
 
 PICTURES = sorted((ROOT / "catalog" / "calibration").glob("*.jpg"))[:2]
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from exporters.protocol import StageError
 from exporters.weights.checkpoint import as_float32, compare_shapes, read_checkpoint
-from tests.exporters.stages import ARCHITECTURE, UPSTREAM, Done, run_stage
+from tests.exporters.shrunken import ARCHITECTURE, UPSTREAM, Done, run_stage
 
 torch = pytest.importorskip("torch")
 

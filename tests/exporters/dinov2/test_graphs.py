@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from exporters.graphs.structure import count_ops
-from tests.exporters.dinov2s import NATIVE, OTHER, SHRUNKEN, Dinov2s
+from tests.exporters.dinov2.models import NATIVE, OTHER, SHRUNKEN, Dinov2s
 
 CASES = [
     ("dinov2_vits14", NATIVE, "features", 18),

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto
 
 from exporters.graphs.structure import count_ops
-from tests.exporters.stages import SIZE, run_stage, shrink
-from tests.exporters.trackers import CONTRACTS, OPSET, Trackers
+from tests.exporters.sam2.tracker.models import CONTRACTS, OPSET, Trackers
+from tests.exporters.shrunken import SIZE, run_stage, shrink
 
 CELLS = (SIZE // 16) ** 2
 

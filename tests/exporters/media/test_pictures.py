@@ -15,7 +15,7 @@ from exporters.media import pictures
 from exporters.media.pictures import load_picture, masks_to_picture, normalize, preprocess, resize
 from exporters.protocol import StageError
 
-PHOTOGRAPHS = Path(__file__).parents[2] / "catalog" / "pictures"
+PHOTOGRAPHS = Path(__file__).parents[3] / "catalog" / "pictures"
 
 
 def _rgb(height: int, width: int) -> NDArray[Any]:

@@ -24,8 +24,8 @@ from exporters.dinov2.features.reference import compute
 from exporters.dinov2.ingest import build_network
 from exporters.media.pictures import normalize
 from exporters.weights.random import draw_weights
-from tests.exporters.dinov2s import SETTINGS
-from tests.exporters.stages import ROOT
+from tests.exporters.dinov2.models import SETTINGS
+from tests.exporters.shrunken import ROOT
 
 if "DINOV2_REPOSITORY" in os.environ:
     sys.path.append(os.environ["DINOV2_REPOSITORY"])

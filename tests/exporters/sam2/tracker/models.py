@@ -13,7 +13,7 @@ from exporters.checks.parity import Check
 from exporters.checks.reference import Reference
 from exporters.checks.runtime import Runtime
 from exporters.sam2.tracker.verify import check
-from tests.exporters.stages import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
+from tests.exporters.shrunken import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
 
 # All four layers of memory attention, so that two that were swapped can be told apart.
 OVERRIDES: Final = [one for one in ARCHITECTURE["overrides"] if "num_layers" not in one]
@@ -146,7 +146,7 @@ class Trackers:
         params = self._export_params(contract, OPSET)
         params["graphs"] = [one for one in params["graphs"] if one["name"] == graph]
         traced = self._export(
-            contract, "tests.exporters.tracker_mutants", {**params, "mutation": mutation}
+            contract, "tests.exporters.sam2.tracker.mutants", {**params, "mutation": mutation}
         )
         file = params["graphs"][0]["file"]
         return {**self.graphs(contract), file: traced[file]}
