@@ -35,7 +35,7 @@ def stage_modules(kiln: Kiln, target: Target, stage: str) -> tuple[str, str]:
         return f"{contract.provider}.{stage}"
 
     if kiln.sources.find(part(target.contract)) is not None:
-        return f"exporters.{stage}", part(target.contract)
+        return f"exporters.stages.{stage}", part(target.contract)
     able = [one for one in kiln.catalog.contracts.values() if kiln.sources.find(part(one))]
     others = (
         f"{model}/{one.name}/{one.formats[0]}"

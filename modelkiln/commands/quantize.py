@@ -148,7 +148,7 @@ class _Work:
             self.kiln,
             f"{stage} {self.source.name}",
             environment=ENVIRONMENT,
-            modules=(f"exporters.{stage}",),
+            modules=(f"exporters.stages.{stage}",),
             params=params,
             inputs=inputs,
             timeout_s=limits.timeout_s,

@@ -44,7 +44,7 @@ def run_quickstart(kiln: Kiln, out: str = "", *, as_json: bool = False) -> None:
     built = build(kiln, [target])
     kiln.save_caches()
     raise_failures(built)
-    modules = ("exporters.predict", f"{target.contract.provider}.predict")
+    modules = ("exporters.stages.predict", f"{target.contract.provider}.predict")
     state = sha256_json(
         {
             "files": {n: b.sha256 for n, b in built.published[0].files.items()},

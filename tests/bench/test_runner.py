@@ -168,7 +168,7 @@ def test_the_ingest_job_is_that_of_the_plan(make_kiln: MakeKiln) -> None:
     step = next(iter(make_plan(kiln, kiln.targets("toy_a/words/toy-text")).steps.values()))
     assert (job.name, job.modules, job.params) == (step.id, step.modules, step.params)
     assert job.stage == "ingest"
-    assert "exporters/ingest.py" in job.sources
+    assert "exporters/stages/ingest.py" in job.sources
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def run(step: Step) -> Result:
 def catalog(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A toy catalog with a format that replaces the other, and does not pay."""
     (toy_copy / "formats" / "toy-small.toml").write_text(FORMAT)
-    (toy_copy / "exporters" / "quantize.py").write_text(QUANTIZE)
-    (toy_copy / "exporters" / "assess.py").write_text(ASSESS)
+    (toy_copy / "exporters" / "stages" / "quantize.py").write_text(QUANTIZE)
+    (toy_copy / "exporters" / "stages" / "assess.py").write_text(ASSESS)
     (toy_copy / "exporters" / "toy" / "verify.py").write_text("")
     contract = toy_copy / "contracts" / "words.toml"
     text = contract.read_text().replace('["toy-text"]', '["toy-text", "toy-small"]')
@@ -92,7 +92,7 @@ def catalog(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def let_pay(catalog: Path, said: str) -> None:
-    path = catalog / "exporters" / "assess.py"
+    path = catalog / "exporters" / "stages" / "assess.py"
     path.write_text(path.read_text().replace("PAYS = False", said))
 
 

@@ -69,12 +69,12 @@ def edit(path: Path, text: str = "\n# A comment.\n") -> None:
 @pytest.mark.parametrize(
     ("file", "runs"),
     [
-        ("exporters/ingest.py", {"ingest"}),
-        ("exporters/reference.py", {"reference"}),
+        ("exporters/stages/ingest.py", {"ingest"}),
+        ("exporters/stages/reference.py", {"reference"}),
         # The graphs' metadata names the digest of the sources that made them.
-        ("exporters/export.py", {"export", "convert"}),
-        ("exporters/convert.py", {"convert"}),
-        ("exporters/verify.py", {"verify"}),
+        ("exporters/stages/export.py", {"export", "convert"}),
+        ("exporters/stages/convert.py", {"convert"}),
+        ("exporters/stages/verify.py", {"verify"}),
         ("exporters/toy/behaviour.py", set(STEPS)),
         ("pictures/toy.txt", {"reference"}),
         ("docker/bare/requirements.txt", set(STEPS)),
@@ -133,7 +133,7 @@ def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln) -> None:
 
 
 def test_a_broken_stage_is_found_before_anything_runs(make_kiln: MakeKiln, toy_copy: Path) -> None:
-    (toy_copy / "exporters" / "convert.py").write_text("def run(:\n")
+    (toy_copy / "exporters" / "stages" / "convert.py").write_text("def run(:\n")
     kiln = make_kiln()
     with pytest.raises(UsageError, match=r"convert\.py is no valid Python"):
         build(kiln, kiln.targets(TARGET))

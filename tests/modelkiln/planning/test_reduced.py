@@ -57,8 +57,8 @@ def test_a_target_is_float32_s_steps_and_three_more(steps: Steps) -> None:
     assert {found[name].environment for name in more} == {"quantize"}
     assert {one.environment for one in fp32.values()} == {"export"}
     assert [found[name].modules for name in more[1:]] == [
-        ("exporters.quantize",),
-        ("exporters.assess", "exporters.sam2.image.verify"),
+        ("exporters.stages.quantize",),
+        ("exporters.stages.assess", "exporters.sam2.image.verify"),
     ]
     assert not any(one.gpu for one in found.values())
 
