@@ -96,9 +96,9 @@ class Kiln:
         )
 
     @cached_property
-    def has_gpu(self) -> bool:
-        """Whether this machine has a GPU."""
-        return bool(gpu_identity())
+    def gpu(self) -> str:
+        """The name of this machine's GPU and the version of its driver; empty without one."""
+        return gpu_identity()
 
     def targets(self, text: str | Sequence[str]) -> list[Target]:
         """The targets that a command line names: targets and globs, separated by commas."""

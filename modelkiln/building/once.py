@@ -73,7 +73,7 @@ def run_once(
         KilnError: It failed.
     """
     if gpu:
-        require_gpu(kiln.has_gpu, name)
+        require_gpu(bool(kiln.gpu), name)
     job = Job(
         name=name,
         environment=environment,

@@ -18,7 +18,7 @@ from modelkiln.planning.planner import Planner
 from modelkiln.runners.base import Runner
 from modelkiln.runners.choice import AUTO, Choice, choose, identities, make_runner
 from modelkiln.store.records import Record
-from modelkiln.util.machine import cpu_level, gpu_identity
+from modelkiln.util.machine import cpu_level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class Prepared:
     """What a command has to do.
 
     Attributes:
+        asked: What named the targets.
         targets: Those named, each once.
         plan: The steps that make them.
         resolved: The state of every step, in the plan's order.
@@ -33,6 +34,7 @@ class Prepared:
             choose one for.
     """
 
+    asked: str
     targets: tuple[Target, ...]
     plan: Plan
     resolved: Mapping[str, Resolved]
@@ -47,7 +49,7 @@ class Prepared:
         """
         if len(self.targets) > 1:
             raise UsageError(
-                f"{len(self.targets)} targets are named.",
+                f"{self.asked!r} names {len(self.targets)} targets.",
                 "This command takes one.",
                 f"For example: {self.targets[0].name}",
             )
@@ -87,7 +89,8 @@ def prepare(
         choice = choose(kiln.provisioner, AUTO, missing)
         # The key of a step that runs is that of the runner that runs it.
         resolved = resolve_plan(kiln, plan, choice)
-    return Prepared(targets=targets, plan=plan, resolved=resolved, choice=choice)
+    asked = wanted if isinstance(wanted, str) else ",".join(one.name for one in targets)
+    return Prepared(asked=asked, targets=targets, plan=plan, resolved=resolved, choice=choice)
 
 
 def _select(kiln: Kiln, wanted: str | Sequence[str] | Sequence[Target]) -> tuple[Target, ...]:
@@ -104,7 +107,7 @@ def make_plan(kiln: Kiln, targets: Iterable[Target], until: str | None = None) -
         exists=lambda module: kiln.sources.find(module) is not None,
         sources=kiln.sources.digests,
         choose=kiln.choose_pictures,
-        has_gpu=lambda: kiln.has_gpu,
+        has_gpu=lambda: bool(kiln.gpu),
     )
     return planner.plan(targets, until)
 
@@ -124,7 +127,7 @@ def make_keys(kiln: Kiln, choice: Choice | None = None) -> KeyMaker:
         threads=kiln.catalog.threads,
         seed=kiln.catalog.seed,
         cpu_level=cpu_level,
-        gpu=gpu_identity,
+        gpu=lambda: kiln.gpu,
     )
 
 

@@ -51,7 +51,7 @@ class Session:
         """EnvironmentFailure where a step needs a GPU and there is none."""
         for one in self._work:
             if one.step.gpu:
-                require_gpu(self._kiln.has_gpu, one.step.id)
+                require_gpu(bool(self._kiln.gpu), one.step.id)
 
     def require_disk(self) -> None:
         """OutOfSpace where the disk has no room for what the steps write."""

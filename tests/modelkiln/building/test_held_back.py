@@ -87,7 +87,7 @@ def catalog(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stages = toy_copy / "stages.toml"
     limits = stages.read_text().partition("[reference]")[2].partition("[export]")[0]
     stages.write_text(f"{stages.read_text()}\n[quantize]{limits}\n[assess]{limits}")
-    monkeypatch.setattr(Kiln, "has_gpu", False)
+    monkeypatch.setattr(Kiln, "gpu", "")
     return toy_copy
 
 

@@ -190,7 +190,7 @@ def test_weights_of_this_machine_are_refused(catalog: Path, make_kiln: MakeKiln)
 def test_an_environment_without_an_image_is_refused(toy_copy: Path, make_kiln: MakeKiln) -> None:
     (toy_copy / "docker" / "bare" / "Dockerfile").unlink(missing_ok=True)
     kiln = make_kiln()
-    with pytest.raises(EnvironmentFailure, match="bare cannot be had as an image"):
+    with pytest.raises(EnvironmentFailure, match="bare is not available as an image"):
         make_legs(kiln, kiln.targets("toy_a/words/toy-text"))
 
 

@@ -135,7 +135,7 @@ def test_selftest_and_mtime_are_not_part_of_it(wanted: Environment) -> None:
 def test_interpreter_is_part_of_it(wanted: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     before, tools = again(wanted).digest, tools_digest(wanted.lock)
     other = Interpreter(implementation="cpython", version="3.11.99", machine="x86_64")
-    monkeypatch.setattr(module, "interpreter", lambda: other)
+    monkeypatch.setattr("modelkiln.environments.environment.interpreter", lambda: other)
     assert again(wanted).digest != before
     assert tools_digest(wanted.lock) != tools
     assert again(wanted).identity()["interpreter"] == "cpython-3.11.99-x86_64"

@@ -29,7 +29,7 @@ CALIBRATE = f"{NAME}/image/calibrate@calib16.cpu.graphs-encoder.max.ops-MatMul"
 
 
 def see_gpu(kiln: Kiln, found: bool) -> Kiln:
-    kiln.__dict__["has_gpu"] = found
+    kiln.__dict__["gpu"] = "a GPU, 1" if found else ""
     return kiln
 
 
@@ -287,7 +287,7 @@ def key_document(kiln: Kiln, stage: str) -> dict[str, Any]:
 def test_what_the_processor_can_do_is_in_the_keys_of_three_stages(
     make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kilns, "cpu_level", lambda: "x86-64-v3 avx_vnni")
+    monkeypatch.setattr("modelkiln.building.prepare.cpu_level", lambda: "x86-64-v3 avx_vnni")
     kiln = see_gpu(make_kiln(), False)
     for stage in ("calibrate", "quantize", "assess"):
         assert key_document(kiln, stage)["cpu"] == "x86-64-v3 avx_vnni"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from modelkiln.commands import inspect, report
+from modelkiln.building import report
+from modelkiln.commands import inspect
 from modelkiln.report.page import Report, render_report, render_reports
 from modelkiln.report.quality import Quality, plot_quality, read_quality
 from modelkiln.report.summary import say_summary
