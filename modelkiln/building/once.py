@@ -8,7 +8,6 @@ from typing import Any
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import open_runner
-from modelkiln.catalog.contracts import Contract
 from modelkiln.catalog.target import Target
 from modelkiln.errors import UsageError
 from modelkiln.runners.base import Runner
@@ -18,25 +17,16 @@ from modelkiln.util.console import OnProgress
 from modelkiln.util.machine import require_gpu
 from modelkiln.util.signals import Inbox
 
-LACKS = {
-    "predict": "draws no single picture",
-    "track": "has no memory modules, so it cannot follow anything through a video",
-}
 
-
-def stage_modules(kiln: Kiln, target: Target, stage: str) -> tuple[str, str]:
+def stage_modules(kiln: Kiln, target: Target, use: str) -> tuple[str, str]:
     """The modules of a stage that a target's graphs can be used with.
 
     Raises:
-        UsageError: its contract is not made for that.
+        UsageError: Its contract is not made for that.
     """
-
-    def part(contract: Contract) -> str:
-        return f"{contract.provider}.{stage}"
-
-    if kiln.sources.find(part(target.contract)) is not None:
-        return f"exporters.stages.{stage}", part(target.contract)
-    able = [one for one in kiln.catalog.contracts.values() if kiln.sources.find(part(one))]
+    if use in target.contract.uses:
+        return f"exporters.stages.{use}", f"{target.contract.provider}.{use}"
+    able = [one for one in kiln.catalog.contracts.values() if use in one.uses]
     others = (
         f"{model}/{one.name}/{one.formats[0]}"
         for model in (target.model.name, *kiln.catalog.models)
@@ -44,10 +34,11 @@ def stage_modules(kiln: Kiln, target: Target, stage: str) -> tuple[str, str]:
         if model in one.models
     )
     names = ", ".join(dict.fromkeys(one.name for one in able))
+    uses = " and ".join(f"invoke {one}" for one in target.contract.uses) or "no such command"
     raise UsageError(
-        f"{target.name} cannot be used with invoke {stage}.",
-        f"Its contract, {target.contract.name}, {LACKS[stage]}; "
-        f"made for it: {names or 'no contract'}.",
+        f"{target.name} cannot be used with invoke {use}.",
+        f"Its contract, {target.contract.name}, is for {uses}; "
+        f"made for invoke {use}: {names or 'no contract'}.",
         f"For example: invoke build {next(others, 'TARGET')}",
     )
 

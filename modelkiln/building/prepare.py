@@ -126,8 +126,7 @@ def make_keys(kiln: Kiln, choice: Choice | None = None) -> KeyMaker:
         environments=environments,
         threads=kiln.catalog.threads,
         seed=kiln.catalog.seed,
-        cpu_level=cpu_level,
-        gpu=lambda: kiln.gpu,
+        facts={"cpu": cpu_level, "gpu": lambda: kiln.gpu},
     )
 
 

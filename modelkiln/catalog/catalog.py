@@ -10,6 +10,7 @@ that a family is added by files alone. A further folder may also hold `exporters
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modelkiln.catalog.contracts import Contract, read_contracts
 from modelkiln.catalog.formats import Format, Presets, fit_format, read_formats, read_presets
@@ -17,11 +18,18 @@ from modelkiln.catalog.models import Checkpoint, Model, Upstream
 from modelkiln.catalog.tables import load_table, need
 from modelkiln.errors import UsageError
 
+# What of a machine may enter a key: its processor's instructions, its GPU and driver.
+MACHINE_FACTS = frozenset({"cpu", "gpu"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageLimits:
-    """What is set aside for a stage: CPU slots, bytes of memory and of disk, seconds; whether it
-    needs a GPU; and whether its bytes depend on what the processor can do."""
+    """What is set aside for a stage: CPU slots, bytes of memory and of disk, seconds.
+
+    Attributes:
+        key: What of the machine its bytes depend on, in `MACHINE_FACTS`; one that names `gpu` needs
+            one.
+    """
 
     cpus: int
     memory_base: int
@@ -29,8 +37,7 @@ class StageLimits:
     disk_base: int
     disk_weights: float
     timeout_s: int
-    gpu: bool = False
-    cpu_level: bool = False
+    key: tuple[str, ...] = ()
 
     def memory(self, checkpoint_bytes: int) -> int:
         """Bytes to set aside for a model whose checkpoint has this size."""
@@ -110,8 +117,7 @@ def load_catalog(folders: Iterable[Path]) -> Catalog:
                         disk_base=table["disk"]["base"],
                         disk_weights=table["disk"]["weights"],
                         timeout_s=table["timeout_s"],
-                        gpu=bool(table.get("gpu", False)),
-                        cpu_level=bool(table.get("cpu_level", False)),
+                        key=_read_key(path, name, table.get("key", [])),
                     )
     contracts = read_contracts(kept, {name: one.family for name, one in models.items()})
     formats = read_formats(kept)
@@ -126,6 +132,17 @@ def load_catalog(folders: Iterable[Path]) -> Catalog:
         seed=constants["seed"],
         folders=kept,
     )
+
+
+def _read_key(path: Path, stage: str, names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not MACHINE_FACTS.issuperset(map(str, names)):
+        raise UsageError(
+            f"{path}: `key` of {stage} is {names!r}.",
+            "It lists what of the machine the stage's bytes depend on: "
+            f"{', '.join(sorted(MACHINE_FACTS))}.",
+            "Correct the file.",
+        )
+    return tuple(map(str, names))
 
 
 def _check_formats(contracts: Mapping[str, Contract], formats: Mapping[str, Format]) -> None:

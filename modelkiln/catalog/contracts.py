@@ -34,9 +34,12 @@ class Contract:
 
     Attributes:
         models: The names of the models that offer it in this form.
+        uses: What its graphs can be used for, of the stages that run outside of plans: `predict`,
+            `track`; the provider has a module for each.
         yields: What its graphs compute, in words: random weights make that meaningless.
         graphs: As the file has them; `Target.graphs` are those of one target.
-        golden: The whole document, merged, without `extends` and `models`.
+        golden: The whole document, merged, without what no graph depends on: `extends`, `models`
+            and `uses`.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Contract:
     parameters: Mapping[str, Parameter]
     options: Mapping[str, Any]
     graphs: tuple[Mapping[str, Any], ...]
+    uses: tuple[str, ...]
     yields: str
     golden: Mapping[str, Any]
     quantization: Quantization = field(default=Quantization())
@@ -117,8 +121,9 @@ def _read_contract(
         options=data.get("options", {}),
         graphs=tuple(need(data, "graphs", list, path)),
         quantization=_read_quantization(path, data),
+        uses=tuple(need(data, "uses", list, path)) if "uses" in data else (),
         yields=str(data.get("yields", "mask")),
-        golden={name: value for name, value in data.items() if name != "models"},
+        golden={name: value for name, value in data.items() if name not in ("models", "uses")},
     )
 
 

@@ -25,9 +25,11 @@ Presets = Mapping[tuple[str, str], Mapping[str, Value]]
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """What graphs are written as; `stages` make its files, the last one's are published.
+    """What graphs are written as.
 
     Attributes:
+        stages: What makes its files, in order; the last one's are published.
+        checks: What judges them, in order; nothing is published that the last one refuses.
         environment: Where the stages run that come after those of the format that it replaces;
             empty for the model's.
         replaces: The format that its graphs are made from and judged by; empty for none.
@@ -42,6 +44,7 @@ class Format:
     summary: str
     stages: tuple[str, ...]
     runtimes: tuple[str, ...]
+    checks: tuple[str, ...] = ("reference", "verify")
     environment: str = ""
     replaces: str = ""
     weights: float = 1.0
@@ -88,6 +91,7 @@ def _read_format(path: Path, data: Mapping[str, Any]) -> Format:
         summary=need(data, "summary", str, path),
         stages=tuple(need(data, "stages", list, path)),
         runtimes=tuple(need(data, "runtimes", list, path)),
+        checks=tuple(data.get("checks", ("reference", "verify"))),
         environment=str(data.get("environment", "")),
         replaces=str(data.get("replaces", "")),
         weights=float(share),

@@ -47,8 +47,7 @@ class Step:
         modules: The stage's module, then the family's part of it.
         memory: Bytes that the scheduler sets aside.
         disk: Bytes that its scratch folder and its outputs take, about.
-        gpu: Whether it needs a GPU.
-        cpu_level: Whether its bytes depend on what the processor can do.
+        key: What of the machine its bytes depend on, such as `cpu`; see `keys`.
     """
 
     id: str
@@ -61,8 +60,12 @@ class Step:
     memory: int
     disk: int
     timeout_s: int
-    gpu: bool = False
-    cpu_level: bool = False
+    key: tuple[str, ...] = ()
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it needs a GPU."""
+        return "gpu" in self.key
 
     @property
     def needs(self) -> list[str]:

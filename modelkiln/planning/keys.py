@@ -1,10 +1,10 @@
 """Keys: what a step's result depends on, and nothing else.
 
 A key is the SHA-256 of a document (canonical JSON) with the stage, its parameters, the digests of
-its inputs, the digests of the stage's own source files and the identity of its environment; what
-the processor can do, where the catalog says that a stage's result depends on it; and the GPU, where
-a step uses it. The document is kept in the record, so that `plan --explain` can name the part that
-changed.
+its inputs, the digests of the stage's own source files and the identity of its environment; and
+what of the machine the catalog says that its result depends on, such as what the processor can do
+or which GPU there is. The document is kept in the record, so that `plan --explain` can name the
+part that changed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,16 +53,15 @@ class KeyMaker:
             have made a record; that of the runner in use comes first.
         threads: Thread count of every stage, a constant of the catalog.
         seed: Seed of every stage, likewise.
-        cpu_level: What this machine's processor can do.
-        gpu: The name of this machine's GPU and the version of its driver; empty without one.
+        facts: What of this machine a step's bytes may depend on, by the name that stages.toml has
+            for it.
     """
 
     sources: SourceTree
     environments: Callable[[str], Iterable[Mapping[str, Any]]]
     threads: int
     seed: int
-    cpu_level: Callable[[], str]
-    gpu: Callable[[], str]
+    facts: Mapping[str, Callable[[], str]]
 
     def documents(self, step: Step, records: Mapping[str, Record]) -> Iterator[dict[str, Any]]:
         """The key documents of a step, one for each identity of its environment.
@@ -87,8 +86,7 @@ class KeyMaker:
             "source": dict(self.sources.digests(step.modules)),
             "threads": self.threads,
             "seed": self.seed,
-            **({"cpu": self.cpu_level()} if step.cpu_level else {}),
-            **({"gpu": self.gpu() or "none"} if step.gpu else {}),
+            **{name: self.facts[name]() or "none" for name in step.key},
         }
         for identity in self.environments(step.environment):
             yield {**common, "environment": dict(identity)}

@@ -8,9 +8,6 @@ from modelkiln.catalog.models import Model
 from modelkiln.errors import UsageError
 from modelkiln.planning.graph import Input, Step
 
-# Stages that have no part in a family: graphs are all that they know.
-WHOLE = frozenset({"quantize"})
-
 ModuleExists = Callable[[str], bool]
 SourceDigest = Callable[[Iterable[str]], Mapping[str, str]]
 
@@ -71,8 +68,7 @@ class StepMaker:
             memory=limits.memory(model.checkpoint.bytes),
             disk=limits.disk(model.checkpoint.bytes),
             timeout_s=limits.timeout_s,
-            gpu=limits.gpu or gpu,
-            cpu_level=limits.cpu_level,
+            key=tuple(dict.fromkeys((*limits.key, *(("gpu",) if gpu else ())))),
         )
         if self.steps.setdefault(step_id, step) != step:
             raise UsageError(
@@ -85,8 +81,6 @@ class StepMaker:
     def modules(self, stage: str, package: str) -> tuple[str, ...]:
         """The modules of a stage: its own, and the part that the package has of it."""
         own = f"exporters.stages.{stage}"
-        if stage in WHOLE:
-            return (own,)
         part = f"{package}.{stage}"
         return (own, part) if self._exists(part) else (own,)
 

@@ -176,7 +176,11 @@ def test_build_all_lists_what_it_cannot_build(invoke: Invoke) -> None:
         (("build", TARGET, "--runner", "slurm"), 2, "auto, docker and local"),
         (("build", TARGET, "--weights", "/nowhere/model.pt"), 2, "/nowhere/model.pt"),
         (("build", TARGET, "--weights", "random:x"), 2, "seed"),
-        (("predict", TARGET, "cat.jpg"), 2, "draws no single picture"),
+        (
+            ("predict", TARGET, "cat.jpg"),
+            2,
+            "made for invoke predict: no contract",
+        ),
         (("track", TARGET, "cat.mp4", "--box", "0,0,9,9"), 2, "There is no video"),
         (("inspect", f"{TARGET}", *RANDOM), 2, "has not been built"),
         (("verify", f"{TARGET}", *RANDOM), 2, "has not been built"),

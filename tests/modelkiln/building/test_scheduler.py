@@ -215,3 +215,41 @@ def test_ctrl_c_between_any_two_lines_ends_the_run(when: Event) -> None:
         ).go()
     assert time.monotonic() - began < 5
     assert not kitchen.running
+
+
+def test_each_step_is_resolved_once_however_long_it_waits_for_a_slot() -> None:
+    kitchen = Kitchen()
+    kitchen.seconds = 0.001
+    asked: list[str] = []
+    resolve = kitchen.resolve
+
+    def count(one: Step, records: Mapping[str, Record]) -> Resolved:
+        asked.append(one.id)
+        return resolve(one, records)
+
+    kitchen.resolve = count  # type: ignore[method-assign]
+    steps = [step(f"s{number}") for number in range(60)]
+    run = kitchen.run(*steps, slots=Slots(cpus=2, memory=100, jobs=2))
+    assert len(run.records) == 60
+    assert sorted(asked) == sorted(one.id for one in steps)
+
+
+class Everything:
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def test_a_plan_of_many_steps_without_work_takes_little() -> None:
+    kitchen = Kitchen()
+    kitchen.done = Everything()  # type: ignore[assignment]
+    steps: list[Step] = []
+    for chain in range(5000):
+        for link in range(5):
+            needs = (f"c{chain}.{link - 1}",) if link else ()
+            steps.append(step(f"c{chain}.{link}", *needs))
+    began = time.process_time()
+    run = kitchen.run(*steps)
+    # It takes less than a second; what grows with the square of the steps takes minutes.
+    assert time.process_time() - began < 20
+    assert len(run.records) == len(kitchen.events) == 25_000
+    assert kitchen.order == []

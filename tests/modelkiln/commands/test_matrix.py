@@ -33,7 +33,9 @@ def put_on_gpu(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[Step], bool]) 
 
     def changed(kiln: Kiln, *given: Any) -> Plan:
         made = plan(kiln, *given)
-        steps = {n: replace(one, gpu=wanted(one)) for n, one in made.steps.items()}
+        steps = {
+            n: replace(one, key=("gpu",) if wanted(one) else ()) for n, one in made.steps.items()
+        }
         return replace(made, steps=steps)
 
     monkeypatch.setattr("modelkiln.commands.matrix.make_plan", changed)

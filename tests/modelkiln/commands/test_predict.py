@@ -50,7 +50,8 @@ def family(toy_copy: Path) -> Path:
     (toy_copy / "exporters" / "stages" / "predict.py").write_text(STAGE)
     (toy_copy / "exporters" / "toy" / "predict.py").write_text('LINE = "and no more"\n')
     contract = toy_copy / "contracts" / "words.toml"
-    contract.write_text(f'yields = "text"\n{contract.read_text()}')
+    text = contract.read_text().replace('uses = ["track"]', 'uses = ["predict", "track"]')
+    contract.write_text(f'yields = "text"\n{text}')
     return toy_copy
 
 

@@ -1,0 +1,71 @@
+"""Stage calibrate: the largest magnitude of every quantized layer's input, over pictures.
+
+One calibration serves every format and layout that asks for the same.
+"""
+
+from modelkiln.catalog.parameters import entries
+from modelkiln.catalog.pictures import Pictures, choose_from, name_inputs, picture_count
+from modelkiln.catalog.target import Target
+from modelkiln.planning.graph import SourceFile
+from modelkiln.planning.stages.making import Making, Stage
+
+
+def plan(making: Making) -> str:
+    """Make the step."""
+    target, base = making.target, making.base
+    values = target.format_parameters
+    pictures = _pictures(making, target)
+    named = name_inputs(pictures) if pictures else {}
+    providers = entries(values["calibration_eps"])
+    params = {
+        "graphs": list(base.graphs),
+        "quantized": target.quantized,
+        "preprocessing": dict(base.golden.get("preprocessing", {})),
+        "options": dict(target.contract.options),
+        "op_types": entries(values["op_types_to_quantize"]),
+        "calib_method": values["calib_method"],
+        "calib_size": picture_count(values),
+        "use_random_calib": values["use_random_calib"],
+        "calibration_eps": providers,
+        "pictures": list(named),
+    }
+    # Formats with other defaults share it, so every value is spelled that says something.
+    tokens = sorted(
+        target.spell_format(name, value)
+        for name, value in values.items()
+        if "calibrate" in target.format.parameters[name].stages
+        and value not in ("", False)
+        and not (name == "calib_size" and values["use_random_calib"])
+    )
+    return making.add(
+        "calibrate",
+        f"{target.model_name}/{target.contract_name}/calibrate@{'.'.join(tokens)}",
+        params,
+        {
+            **making.base_graphs(),
+            **{name: SourceFile(path=path) for name, path in named.items()},
+        },
+        environment=target.format.environment,
+        gpu=providers[0] == "cuda",
+    )
+
+
+def describe(making: Making, target: Target) -> dict[str, str]:
+    """What calibrated the graphs."""
+    values, pictures = target.format_parameters, _pictures(making, target)
+    said = f"{values['calib_method']}, noise"
+    if pictures is not None:
+        count = values["calib_size"]
+        said = f"{values['calib_method']}, {count} pictures, sha256:{pictures.digest}"
+    return {"modelkiln.calibration": said}
+
+
+def _pictures(making: Making, target: Target) -> Pictures | None:
+    """The calibration pictures: the user's own, or the catalog's; none for noise."""
+    values = target.format_parameters
+    if values["use_random_calib"]:
+        return None
+    return target.pictures or choose_from(making.catalog.calibration, values, making.choose)
+
+
+STAGE = Stage(plan=plan, describe=describe)

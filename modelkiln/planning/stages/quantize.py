@@ -1,0 +1,42 @@
+"""Stage quantize: float32 graphs, as they were verified, become graphs in lower precision."""
+
+from modelkiln.catalog.parameters import entries
+from modelkiln.catalog.target import Target
+from modelkiln.planning.stages.making import Making, Stage
+
+# The least opset whose Q and DQ take float16.
+HALF_OPSET = 19
+
+
+def plan(making: Making) -> str:
+    """Make the step."""
+    target = making.target
+    values, options = target.format_parameters, target.format.options
+    inputs = making.base_graphs()
+    if "calibrate" in making.made:
+        inputs |= making.output("calibrate", "calibration.json")
+    params = {
+        "mode": options["mode"],
+        "layout": values.get("layout", options.get("layout", "onnxruntime")),
+        "graphs": list(target.graphs),
+        "quantized": target.quantized,
+        "op_types": entries(values.get("op_types_to_quantize", "MatMul")),
+        "qdq_for_weights": values.get("qdq_for_weights", False),
+        "dtype": values.get("dtype", "fp32"),
+        "opset": finished_opset(target),
+        "metadata": making.metadata(target),
+    }
+    environment = target.format.environment
+    return making.add(
+        "quantize", f"{target.name}/quantize", params, inputs, environment=environment
+    )
+
+
+def finished_opset(target: Target) -> int:
+    """The opset of a target's finished graphs: the contract's, or what the format needs."""
+    asked = int(target.parameters.get("opset", 0))
+    half = target.format_parameters.get("dtype") == "fp16"
+    return max(asked, target.format.opset, HALF_OPSET if half else 0)
+
+
+STAGE = Stage(plan=plan)
