@@ -240,7 +240,7 @@ def test_the_stages_are_told_the_options(
     kiln: Kiln, graph: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill("pics", *(f"{n}.png" for n in range(40)), "0, näme.PNG", "other.jpg")
-    kiln.__dict__["has_gpu"] = True
+    kiln.__dict__["gpu"] = "a GPU, 1"
     asked = watch_gpu(monkeypatch)
     quantize_file(
         kiln,
@@ -331,7 +331,7 @@ def test_the_layout_can_be_chosen(kiln: Kiln, graph: Path, monkeypatch: pytest.M
 def test_cuda_where_there_is_none_ends_before_anything_starts(
     kiln: Kiln, graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kiln.__dict__["has_gpu"] = False
+    kiln.__dict__["gpu"] = ""
     asked = watch_gpu(monkeypatch)
     with pytest.raises(EnvironmentFailure, match=r"no GPU for calibrate mine\.onnx") as caught:
         quantize_file(kiln, "mine.onnx", "small.onnx", calibration_eps="cuda,cpu")
