@@ -3,11 +3,13 @@
 For those on the host, a kiln with a toy family: its stages are real processes that take no time.
 """
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,18 +19,31 @@ import pytest
 # Imported late: an environment of the exporters runs tests too, and needs nothing of this.
 if TYPE_CHECKING:
     from modelkiln.building.kiln import Kiln
+    from tests.warm import Warm
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TOY = REPOSITORY / "tests" / "toy"
+TARGET = "toy_a/words/toy-text"
 NO_ENGINE = "unix:///nowhere/engine.sock"
 
 
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the tests of one run share, whichever worker of pytest-xdist runs them."""
+    base = tmp_path_factory.getbasetemp()
+    room = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "shared"
+    room.mkdir(exist_ok=True)
+    return room
+
+
+@pytest.fixture(scope="session")
+def shared_cache(shared_room: Path) -> Path:
     """A cache that the tests of one run share, so that the toy environment is made once."""
-    return tmp_path_factory.mktemp("cache")
+    room = shared_room / "cache"
+    room.mkdir(exist_ok=True)
+    return room
 
 
 @pytest.fixture
@@ -57,11 +72,37 @@ def make_kiln(toy: Path) -> MakeKiln:
     return make
 
 
+@pytest.fixture(scope="session")
+def built_once(shared_room: Path, shared_cache: Path) -> Path:
+    """The artifacts folder of a build of TARGET, made by the first who asks; not to be changed."""
+    from modelkiln.building.build import build
+    from modelkiln.building.kiln import Kiln, Options
+
+    place = shared_room / "built"
+    with (shared_room / "built.lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.is_dir():
+            patch.setenv("MODELKILN_CACHE", str(shared_cache))
+            patch.setenv("MODELKILN_CATALOG", str(TOY))
+            patch.setenv("DOCKER_HOST", NO_ENGINE)
+            half = shared_room / "built.part"
+            kiln = Kiln(Options(weights="random:0"), half)
+            assert not build(kiln, kiln.targets(TARGET)).failed
+            kiln.save_caches()
+            half.rename(place)
+    return place
+
+
+@pytest.fixture
+def built(built_once: Path, toy: Path) -> Path:
+    """The artifacts folder, in which TARGET has been built with random weights."""
+    shutil.copytree(built_once, toy, symlinks=True)
+    return toy
+
+
 @pytest.fixture
 def toy_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: Path) -> Path:
     """A copy of the toy catalog that a test may edit."""
-    import shutil
-
     copy = tmp_path / "toy"
     shutil.copytree(TOY, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setenv("MODELKILN_CATALOG", str(copy))
@@ -72,7 +113,7 @@ Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def invoke(toy: Path) -> Invoke:
+def command_line(toy: Path) -> Invoke:
     """Runs `invoke ARGUMENTS` as a user would, and returns what it did and said."""
 
     def run(*arguments: str, settings: Mapping[str, str] | None = None) -> object:
@@ -85,5 +126,25 @@ def invoke(toy: Path) -> Invoke:
             timeout=120,
             check=False,
         )
+
+    return run  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Warm"]:
+    """What starts commands fast."""
+    from tests.warm import Warm
+
+    started = Warm(tmp_path_factory.mktemp("warm"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def invoke(toy: Path, warm: "Warm") -> Invoke:
+    """`command_line` in a fourth of the time; see tests/warm.py for what differs."""
+
+    def run(*arguments: str, settings: Mapping[str, str] | None = None) -> object:
+        return warm.run(arguments, {**os.environ, **(settings or {})})
 
     return run  # type: ignore[return-value]
