@@ -6,15 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from modelkiln.store.layout import read_record, walk_shards
+from modelkiln.store.layout import StoreLayout, read_record, walk_shards
 from modelkiln.store.quarantine import move_aside
 from modelkiln.store.records import Blob, Record
 from modelkiln.util.hashing import is_digest, sha256_file
-
-if TYPE_CHECKING:
-    from modelkiln.store.store import Store
 
 
 class ProblemKind(StrEnum):
@@ -44,11 +40,11 @@ class Problem:
 
 
 def audit(
-    store: "Store", progress: Callable[[int, int], None] | None, repair: bool
+    layout: StoreLayout, progress: Callable[[int, int], None] | None, repair: bool
 ) -> list[Problem]:
     """Return the problems of a store, sorted by path; see `Store.verify`."""
     # Records are read before the files are listed: a file is always stored before its record.
-    records, problems = _read_records(store)
+    records, problems = _read_records(layout)
     users: dict[Blob, set[str]] = {}
     for record in records:
         for blob in record.outputs.values():
@@ -56,7 +52,7 @@ def audit(
     steps: dict[str, tuple[str, ...]] = {
         blob.sha256: tuple(sorted(names)) for blob, names in users.items()
     }
-    files = list(walk_shards(store.cas))
+    files = list(walk_shards(layout.cas))
     whole = sum(found.st_size for _, found in files)
     done = 0
     for path, found in files:
@@ -74,7 +70,7 @@ def audit(
             problems.append(
                 Problem(
                     kind=ProblemKind.MISSING_FILE,
-                    path=store.blob_path(blob.sha256),
+                    path=layout.blob_path(blob.sha256),
                     detail="a record names it, but it is not there",
                     steps=steps[blob.sha256],
                 )
@@ -82,16 +78,16 @@ def audit(
     if repair:
         for problem in problems:
             if problem.kind is not ProblemKind.MISSING_FILE:
-                move_aside(store.quarantine, problem.path)
+                move_aside(layout.quarantine, problem.path)
     return sorted(problems, key=lambda problem: problem.path)
 
 
-def _read_records(store: "Store") -> tuple[list[Record], list[Problem]]:
+def _read_records(layout: StoreLayout) -> tuple[list[Record], list[Problem]]:
     records = []
     problems = []
-    for path, found in walk_shards(store.records):
+    for path, found in walk_shards(layout.records):
         try:
-            records.append(read_record(store, path, found))
+            records.append(read_record(layout, path, found))
         except (OSError, ValueError) as error:
             kind = ProblemKind.DAMAGED_RECORD
             problems.append(Problem(kind=kind, path=path, detail=str(error)))

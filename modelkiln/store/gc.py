@@ -6,16 +6,13 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from modelkiln.store.layout import read_record, walk_shards
+from modelkiln.store.layout import StoreLayout, read_record, walk_shards
 from modelkiln.store.records import Record
-from modelkiln.store.scratch import remove_tree
-from modelkiln.util.atomic import disk_errors
+from modelkiln.store.scratch import Scratch, remove_tree
+from modelkiln.util.atomic import disk_errors, reap_temporary
+from modelkiln.util.flock import dead_tickets
 from modelkiln.util.hashing import is_digest
-
-if TYPE_CHECKING:
-    from modelkiln.store.store import Store
 
 _DAY = 86400.0
 
@@ -41,20 +38,20 @@ class GcReport:
     bytes_kept: int
 
 
-def collect(store: "Store", keep: frozenset[str], keep_days: float, dry_run: bool) -> GcReport:
+def collect(layout: StoreLayout, keep: frozenset[str], keep_days: float, dry_run: bool) -> GcReport:
     """Remove from a store that nobody uses; see `Store.gc`.
 
     A kill at any point leaves a valid store: a record always goes before its files.
     """
-    with disk_errors("removing what is not wanted", store.root):
-        leftovers, freed = _sweep_leftovers(store, dry_run)
-        kept, removed, bytes_removed = _sweep_records(store, keep, keep_days, dry_run)
+    with disk_errors("removing what is not wanted", layout.root):
+        leftovers, freed = _sweep_leftovers(layout, dry_run)
+        kept, removed, bytes_removed = _sweep_records(layout, keep, keep_days, dry_run)
         freed += bytes_removed
         if not dry_run:
-            _sweep_pointers(store, kept)
+            _sweep_pointers(layout, kept)
         wanted = {blob.sha256 for record in kept for blob in record.outputs.values()}
         files, bytes_kept = 0, 0
-        for path, found in walk_shards(store.cas):
+        for path, found in walk_shards(layout.cas):
             if path.name in wanted:
                 bytes_kept += found.st_size
                 continue
@@ -74,21 +71,40 @@ def collect(store: "Store", keep: frozenset[str], keep_days: float, dry_run: boo
     )
 
 
+def reap(layout: StoreLayout, dry_run: bool = False) -> list[Path]:
+    """Remove what dead processes left, and return it: scratch folders, temporary files.
+
+    Args:
+        dry_run: Only return it.
+    """
+    reaped = Scratch(layout.scratches).reap(dry_run)
+    for folder in (layout.cas, layout.records, layout.pointers):
+        reaped += reap_temporary(folder, dry_run)
+    for parent, _, _ in os.walk(layout.out):
+        reaped += reap_temporary(Path(parent), dry_run)
+    for ticket in dead_tickets(layout.in_use_lock):
+        with contextlib.suppress(OSError):
+            if not dry_run:
+                ticket.unlink()
+            reaped.append(ticket)
+    return reaped
+
+
 def _sweep_records(
-    store: "Store", keep: frozenset[str], keep_days: float, dry_run: bool
+    layout: StoreLayout, keep: frozenset[str], keep_days: float, dry_run: bool
 ) -> tuple[list[Record], list[str], int]:
     # A record from the future is young: a clock that was wrong never costs a file.
     oldest = time.time() - keep_days * _DAY
     kept: list[Record] = []
     removed: list[str] = []
     freed = 0
-    for path, found in walk_shards(store.records):
+    for path, found in walk_shards(layout.records):
         key = path.name.removesuffix(".json")
         if not is_digest(key):
             continue
         step = path.name
         try:
-            record = read_record(store, path, found)
+            record = read_record(layout, path, found)
         except (OSError, ValueError):
             pass
         else:
@@ -103,25 +119,25 @@ def _sweep_records(
     return kept, removed, freed
 
 
-def _sweep_pointers(store: "Store", kept: list[Record]) -> None:
+def _sweep_pointers(layout: StoreLayout, kept: list[Record]) -> None:
     keys = {record.key.encode("ascii") for record in kept}
-    pointers = store.records / "latest"
+    pointers = layout.pointers
     for pointer in sorted(pointers.iterdir()) if pointers.is_dir() else []:
         if pointer.read_bytes() not in keys:
             _remove(pointer)
 
 
-def _sweep_leftovers(store: "Store", dry_run: bool) -> tuple[int, int]:
-    quarantined = sorted(store.quarantine.iterdir()) if store.quarantine.is_dir() else []
-    leftovers = quarantined + store.reap(dry_run=True)
+def _sweep_leftovers(layout: StoreLayout, dry_run: bool) -> tuple[int, int]:
+    quarantined = sorted(layout.quarantine.iterdir()) if layout.quarantine.is_dir() else []
+    leftovers = quarantined + reap(layout, dry_run=True)
     freed = sum(_size(path, path.lstat()) for path in leftovers)
     if not dry_run:
         for path in quarantined:
             _remove(path)
-        store.reap()
-        for lock in sorted(store.locks.glob("*.lock")):
-            # Builders are away, so nobody waits on a step's lock.
-            if lock.name != "store.lock":
+        reap(layout)
+        for lock in sorted(layout.locks.glob("*.lock")):
+            # No build is running, so nobody waits on a step's lock.
+            if lock != layout.in_use_lock:
                 lock.unlink()
     return len(leftovers), freed
 

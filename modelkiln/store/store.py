@@ -1,11 +1,6 @@
 """The store: files by their SHA-256 and a record for each step's key.
 
-    cas/ab/abcd...      files, read-only
-    records/ab/ab...json   what each key gave; records/latest/ leads from a step's id to its key
-    scratch/ locks/ quarantine/
-
-No name in it is absolute and no decision rests on a clock, a mode or a process id, so it can be
-moved, copied and shared.
+`StoreLayout` says where they lie.
 """
 
 import contextlib
@@ -21,6 +16,7 @@ from typing import TYPE_CHECKING
 from modelkiln.errors import StoreError
 from modelkiln.store import quarantine
 from modelkiln.store.damage import DamagedBlob, DifferentBytes
+from modelkiln.store.layout import StoreLayout
 from modelkiln.store.records import BadRecord, Blob, Record, dump_record, parse_record
 from modelkiln.store.scratch import Scratch
 from modelkiln.util import atomic, flock
@@ -37,7 +33,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _LARGEST_RECORD = 64 << 20
 
 
-class Store:
+class Store(StoreLayout):
     """A store in the folder `root`, made at the first write.
 
     Args:
@@ -46,13 +42,8 @@ class Store:
     """
 
     def __init__(self, root: Path, warn: Callable[[str], None] | None = None) -> None:
-        self.root = Path(root)
-        self.cas = self.root / "cas"
-        self.records = self.root / "records"
-        self.quarantine = self.root / "quarantine"
-        self.locks = self.root / "locks"
-        self._lock = self.locks / "store.lock"
-        self._scratch = Scratch(self.root / "scratch")
+        super().__init__(root)
+        self._scratch = Scratch(self.scratches)
         self._cas_name = str(self.cas)
         self._records_name = str(self.records)
         self._warn = warn or _print_warning
@@ -105,11 +96,6 @@ class Store:
                 # Renamed even where the name exists: what stands there may be damaged.
                 atomic.commit(target, temp, final, 0o444)
         return blob
-
-    def blob_path(self, sha256: str) -> Path:
-        """Return where a file is, or would be; nothing is checked but the digest's syntax."""
-        check_digest(sha256)
-        return self.cas / sha256[:2] / sha256
 
     def has(self, blob: Blob) -> bool:
         """Say whether a regular file of the right length is there; its content is not read."""
@@ -187,11 +173,6 @@ class Store:
         return error
 
     # Records
-
-    def record_path(self, key: str) -> Path:
-        """Return where a key's record is, or would be."""
-        check_digest(key)
-        return self.records / key[:2] / f"{key}.json"
 
     def record(self, key: str) -> Record | None:
         """Return what a key gave, or None where it was never built.
@@ -277,7 +258,7 @@ class Store:
         raise DifferentBytes(first, second, self.blob_path, lost)
 
     def _pointer(self, step: str) -> Path:
-        return self.records / "latest" / sha256_bytes(step.encode("utf-8", "surrogatepass"))
+        return self.pointers / sha256_bytes(step.encode("utf-8", "surrogatepass"))
 
     def _point(self, record: Record) -> None:
         # Only explanations read it, so a lost one costs nothing and needs no sync.
@@ -311,7 +292,7 @@ class Store:
         cancelled: Callable[[], bool] | None = None,
     ) -> AbstractContextManager[None]:
         """Keep `gc` away for the length of a `with` block; waits while one runs."""
-        return flock.share(self._lock, on_wait=on_wait, cancelled=cancelled)
+        return flock.share(self.in_use_lock, on_wait=on_wait, cancelled=cancelled)
 
     def scratch(self, name: str) -> Path:
         """Make a private folder that is kept while this process, or a heir of its lease, lives."""
@@ -331,17 +312,9 @@ class Store:
         Args:
             dry_run: Only return it.
         """
-        reaped = self._scratch.reap(dry_run)
-        for folder in (self.cas, self.records, self.records / "latest"):
-            reaped += atomic.reap_temporary(folder, dry_run)
-        for parent, _, _ in os.walk(self.root / "out"):
-            reaped += atomic.reap_temporary(Path(parent), dry_run)
-        for ticket in flock.dead_tickets(self._lock):
-            with contextlib.suppress(OSError):
-                if not dry_run:
-                    ticket.unlink()
-                reaped.append(ticket)
-        return reaped
+        from modelkiln.store.gc import reap
+
+        return reap(self, dry_run)
 
     # The whole
 
@@ -379,7 +352,7 @@ class Store:
         from modelkiln.store.gc import collect
 
         what = f"The store {self.root} is in use, so nothing is removed."
-        with flock.exclude(self._lock, what):
+        with flock.exclude(self.in_use_lock, what):
             keys = frozenset(keep() if callable(keep) else keep)
             return collect(self, keys, keep_days, dry_run)
 

@@ -8,7 +8,7 @@ import pytest
 
 from modelkiln.paths import REPOSITORY
 
-# Each may import what stands in a line above its own; packages of one line do not import one another.
+# Each may import what stands in a line above its own, and nothing that shares its line.
 FLOORS = (
     ("errors",),
     ("paths",),
