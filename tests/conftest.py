@@ -4,6 +4,7 @@ For those on the host, a kiln with a toy family: its stages are real processes t
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -72,32 +73,46 @@ def make_kiln(toy: Path) -> MakeKiln:
     return make
 
 
-@pytest.fixture(scope="session")
-def built_once(shared_room: Path, shared_cache: Path) -> Path:
-    """The artifacts folder of a build of TARGET, made by the first who asks; not to be changed."""
-    from modelkiln.building.build import build
-    from modelkiln.building.kiln import Kiln, Options
-
-    place = shared_room / "built"
-    with (shared_room / "built.lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.is_dir():
-            patch.setenv("MODELKILN_CACHE", str(shared_cache))
-            patch.setenv("MODELKILN_CATALOG", str(TOY))
-            patch.setenv("DOCKER_HOST", NO_ENGINE)
-            half = shared_room / "built.part"
-            kiln = Kiln(Options(weights="random:0"), half)
-            assert not build(kiln, kiln.targets(TARGET)).failed
-            kiln.save_caches()
-            half.rename(place)
-    return place
+MakeBuilt = Callable[..., Path]
 
 
 @pytest.fixture
-def built(built_once: Path, toy: Path) -> Path:
-    """The artifacts folder, in which TARGET has been built with random weights."""
-    shutil.copytree(built_once, toy, symlinks=True)
-    return toy
+def make_built(toy: Path, shared_room: Path) -> MakeBuilt:
+    """Fills the artifacts folder with a build of targets, with random weights.
+
+    It is made by the first test that asks for these targets of this catalog, and copied to the
+    others.
+    """
+
+    def fill(texts: str = TARGET) -> Path:
+        from modelkiln.building.build import build
+        from modelkiln.building.kiln import Kiln, Options
+
+        question = hashlib.sha256(texts.encode())
+        catalog = Path(os.environ["MODELKILN_CATALOG"])
+        for path in sorted(path for path in catalog.rglob("*") if path.is_file()):
+            if "__pycache__" not in path.parts:
+                name, content = path.relative_to(catalog).as_posix(), path.read_bytes()
+                question.update(f"{name} {len(content)} ".encode() + content)
+        place = shared_room / f"built-{question.hexdigest()[:16]}"
+        with place.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not place.is_dir():
+                half = place.with_suffix(".part")
+                kiln = Kiln(Options(weights="random:0"), half)
+                assert not build(kiln, kiln.targets(texts)).failed
+                kiln.save_caches()
+                half.rename(place)
+        shutil.copytree(place, toy, symlinks=True)
+        return toy
+
+    return fill
+
+
+@pytest.fixture
+def built(make_built: MakeBuilt) -> Path:
+    """The artifacts folder, in which TARGET of the catalog as it is has been built."""
+    return make_built()
 
 
 @pytest.fixture

@@ -228,7 +228,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from modelkiln.containers.wheelhouse import fetch
-from modelkiln.environments.cache import environment
+from modelkiln.environments.environment import environment
 fetch(environment("locked", Path(sys.argv[1])), cache=Path(sys.argv[2]), offline=False,
       on_progress=lambda *_: None)
 """

@@ -85,7 +85,7 @@ def test_the_bytes_depend_on_the_image_alone(
     time.sleep(1.1)
     program = (
         "import sys; from pathlib import Path;"
-        "from modelkiln.environments.cache import environment;"
+        "from modelkiln.environments.environment import environment;"
         "from modelkiln.environments.base_images import load_base;"
         "from modelkiln.environments.sbom import bill_of_materials;"
         "sys.stdout.write(bill_of_materials(environment('export', Path(sys.argv[1])),"
