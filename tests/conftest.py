@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ import pytest
 # Imported late: an environment of the exporters runs tests too, and needs nothing of this.
 if TYPE_CHECKING:
     from modelkiln.building.kiln import Kiln
+    from modelkiln.catalog.catalog import Catalog
     from tests.warm import Warm
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,13 +60,30 @@ def toy(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 MakeKiln = Callable[..., "Kiln"]
+_catalogs: dict[tuple[object, ...], "Catalog"] = {}
+
+
+def load_once(folders: Iterable[Path]) -> "Catalog":
+    """`load_catalog`, once for files that have not changed."""
+    from modelkiln.catalog.catalog import load_catalog
+
+    rooms = tuple(folders)
+    files = sorted(path for room in rooms for path in room.rglob("*"))
+    seen = [(path, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino)
+            for path, one in ((path, path.lstat()) for path in files)]  # fmt: skip
+    question = (rooms, *seen)
+    if question not in _catalogs:
+        _catalogs[question] = load_catalog(rooms)
+    return _catalogs[question]
 
 
 @pytest.fixture
-def make_kiln(toy: Path) -> MakeKiln:
+def make_kiln(toy: Path, monkeypatch: pytest.MonkeyPatch) -> MakeKiln:
     """Makes kilns on the toy catalog, with random weights unless told otherwise."""
 
     from modelkiln.building.kiln import Kiln, Options
+
+    monkeypatch.setattr("modelkiln.building.kiln.load_catalog", load_once)
 
     def make(artifacts: Path = toy, **options: object) -> Kiln:
         return Kiln(replace(Options(weights="random:0"), **options), artifacts)  # type: ignore[arg-type]
