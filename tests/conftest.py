@@ -99,10 +99,10 @@ def make_built(toy: Path, shared_room: Path) -> MakeBuilt:
     """Fills the artifacts folder with a build of targets, with random weights.
 
     It is made by the first test that asks for these targets of this catalog, and copied to the
-    others.
+    others; with `published=False` without its published targets.
     """
 
-    def fill(texts: str = TARGET) -> Path:
+    def fill(texts: str = TARGET, *, published: bool = True) -> Path:
         from modelkiln.building.build import build
         from modelkiln.building.kiln import Kiln, Options
 
@@ -122,6 +122,8 @@ def make_built(toy: Path, shared_room: Path) -> MakeBuilt:
                 kiln.save_caches()
                 half.rename(place)
         shutil.copytree(place, toy, symlinks=True)
+        if not published:
+            shutil.rmtree(toy / "out")
         return toy
 
     return fill
