@@ -40,6 +40,22 @@ def shared_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return room
 
 
+@pytest.fixture(autouse=True)
+def take_turns(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where workers run tests at once, one that is marked `alone` has the machine to itself."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        yield
+        return
+    room: Path = request.getfixturevalue("shared_room")
+    alone = request.node.get_closest_marker("alone") is not None
+    with (room / "turnstile").open("w") as turnstile, (room / "machine").open("w") as machine:
+        # Who waits for the machine holds the turnstile, so that the others cannot go on forever.
+        fcntl.flock(turnstile, fcntl.LOCK_EX)
+        fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(turnstile, fcntl.LOCK_UN)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_cache(shared_room: Path) -> Path:
     """A cache that the tests of one run share, so that the toy environment is made once."""

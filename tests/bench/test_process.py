@@ -8,6 +8,7 @@ from bench.process import Command, describe_machine, run_measured, tree_memory
 from modelkiln.errors import EnvironmentFailure, StageFailure
 
 MEGABYTE = 1_000_000
+pytestmark = pytest.mark.alone
 
 
 def python(program: str, folder: Path) -> Command:
