@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from modelkiln.building.kiln import Kiln, Options
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.options import Options
 from modelkiln.errors import UsageError
-from modelkiln.runners.provision import get_python
 from modelkiln.util import console
 
 MODEL = "sam2.1_hiera_tiny"
@@ -28,7 +28,7 @@ def bench_dinov2(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
     from bench import dinov2, features
     from bench.contenders import get_checkpoint, our_side, our_weights
 
-    python = get_python(kiln, "export")
+    python = kiln.provisioner.python("export")
     with _workspace(kiln) as workspace:
         checkpoint = get_checkpoint(kiln, FEATURES, workspace / "checkpoint.pt", python=python)
         bench = dinov2.Bench(
@@ -139,7 +139,7 @@ def bench_quantize(
     """
     from bench import quantize, quantize_page, quantize_sides
 
-    python = get_python(kiln, "quantize")
+    python = kiln.provisioner.python("quantize")
     with _workspace(kiln) as workspace:
         sides = quantize_sides.find_sides(kiln, TARGET)
         bench = quantize.Bench(
@@ -169,11 +169,12 @@ def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
     from bench.process import Command
     from modelkiln.containers.engine import connect
     from modelkiln.paths import REPOSITORY
-    from modelkiln.runners.choice import Choice, RunnerName, make_runner
+    from modelkiln.runners.choice import RUNNERS
 
     engine = connect()
-    local = make_runner(kiln, Choice(name=RunnerName.LOCAL))
-    docker = make_runner(kiln, Choice(name=RunnerName.DOCKER, engine=engine))
+    local, docker = (
+        RUNNERS[name].offer(kiln.provisioner, (), asked=True).make() for name in ("local", "docker")
+    )
     ingest = runner.make_ingest_job(kiln, TARGET.replace(MODEL, f"{MODEL}+random0"))
     for one in (local, docker):
         one.get_ready([ingest.environment])
@@ -222,7 +223,7 @@ def bench_tracker(kiln: Kiln, *, rounds: int = 5, as_json: bool = False) -> None
     from bench import attention, tracker
     from bench.contenders import get_checkpoint, our_side, our_weights
 
-    python = get_python(kiln, "export")
+    python = kiln.provisioner.python("export")
     settings = kiln.catalog.models[MODEL].settings
     with _workspace(kiln) as workspace:
         checkpoint = get_checkpoint(kiln, TRACKER, workspace / "checkpoint.pt", python=python)

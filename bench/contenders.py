@@ -9,13 +9,14 @@ from bench import samexporter
 from bench.export import Contender
 from bench.process import Command
 from modelkiln.building.build import build
-from modelkiln.building.kiln import Kiln, Options
-from modelkiln.building.publish import find_resolved
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.options import Options
+from modelkiln.building.prepare import find_records, make_plan, resolve_plan
 from modelkiln.errors import StageFailure
 from modelkiln.fetch.checkpoints import find_cached
 from modelkiln.paths import REPOSITORY
-from modelkiln.runners.provision import get_python, show_progress
 from modelkiln.util import console
+from modelkiln.util.console import show_progress
 
 UNTIL = "convert"
 
@@ -54,8 +55,8 @@ def our_weights(folder: Path, target: str, checkpoint: Path) -> Path:
 def _our_files(folder: Path, target: str, checkpoint: Path) -> tuple[Mapping[str, Path], Path]:
     options = Options(weights=str(checkpoint), trust=True, runner="local")
     kiln = Kiln(options, artifacts=folder / "artifacts")
-    plan = kiln.plan(kiln.targets(target), UNTIL)
-    records = find_resolved(kiln.resolve(plan))
+    plan = make_plan(kiln, kiln.targets(target), UNTIL)
+    records = find_records(resolve_plan(kiln, plan))
     (ingest,) = (one.id for one in plan.steps.values() if one.stage == "ingest")
     # Under their names: a graph finds its weights beside it by the name of their file.
     named = folder / "graphs"
@@ -87,7 +88,7 @@ def get_tools(kiln: Kiln) -> tuple[Path, Path]:
     Raises:
         EnvironmentFailure, PinError, OutOfSpace: They cannot be installed.
     """
-    python = get_python(kiln, "export")
+    python = kiln.provisioner.python("export")
     with show_progress(samexporter.NAME) as on_progress:
         tools = samexporter.install(
             python=python,
@@ -128,8 +129,8 @@ def ingest_weights(kiln: Kiln, target: str) -> Path:
         KilnError: The stage failed.
     """
     targets = kiln.targets(target)
-    step = next(one.id for one in kiln.plan(targets).steps.values() if one.stage == "ingest")
-    record = find_resolved(kiln.resolve(kiln.plan(targets))).get(step)
+    step = next(one.id for one in make_plan(kiln, targets).steps.values() if one.stage == "ingest")
+    record = find_records(resolve_plan(kiln, make_plan(kiln, targets))).get(step)
     if record is None:
         built = build(kiln, targets, until="ingest")
         for failed in built.failed:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import REPORT
+from modelkiln.building.prepare import make_keys, make_plan, resolve_plan
 from modelkiln.catalog.target import Target
 from modelkiln.errors import StoreError
 from modelkiln.planning.graph import StepOutput
@@ -28,7 +29,7 @@ def fill_store(kiln: Kiln, targets: Sequence[Target]) -> int:
     Raises:
         StoreError: The store cannot be written, or a step still counts as undone.
     """
-    plan = kiln.plan(targets)
+    plan = make_plan(kiln, targets)
     names: dict[str, set[str]] = defaultdict(set)
     for step in plan.steps.values():
         for source in step.inputs.values():
@@ -38,7 +39,7 @@ def fill_store(kiln: Kiln, targets: Sequence[Target]) -> int:
         names[one.verify].add(REPORT)
     records: dict[str, Record] = {}
     for step in plan.steps.values():
-        found = resolve_step(step, kiln.keys, records, kiln.lookup)
+        found = resolve_step(step, make_keys(kiln), records, kiln.store.hit)
         records[step.id] = found.record or kiln.store.publish(
             Record(
                 key=found.key,
@@ -52,7 +53,9 @@ def fill_store(kiln: Kiln, targets: Sequence[Target]) -> int:
                 provenance={"runner": "none"},
             )
         )
-    left = [one.step.id for one in kiln.resolve(plan).values() if one.status is not Status.HIT]
+    left = [
+        one.step.id for one in resolve_plan(kiln, plan).values() if one.status is not Status.HIT
+    ]
     if left:
         raise StoreError(f"{left[0]} still counts as undone.", "Its record is not found.", "")
     build(kiln, targets)

@@ -9,6 +9,7 @@ from bench.quantized import DYNAMIC, PRESET
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import target_folder
+from modelkiln.building.prepare import make_plan
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import OfficialWeights, RandomWeights
 from modelkiln.errors import StageFailure
@@ -78,7 +79,7 @@ def find_sides(kiln: Kiln, name: str) -> Sides:
 def plan_steps(kiln: Kiln, target: Target) -> dict[str, Any]:
     """What the steps of a target of lower precision are told, for the graphs that they change."""
     told: dict[str, Any] = dict.fromkeys(STAGES)
-    for step in kiln.plan([target]).steps.values():
+    for step in make_plan(kiln, [target]).steps.values():
         if step.stage in STAGES:
             changed = [one for one in step.params["graphs"] if one["name"] in target.quantized]
             told[step.stage] = {**step.params, "graphs": changed}

@@ -16,6 +16,7 @@ from bench import null
 from bench.chart import Bar, Chart, write_page
 from bench.process import describe_machine, require_rounds
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import make_plan
 from modelkiln.errors import NotReproducible
 from modelkiln.paths import REPOSITORY
 from modelkiln.runners.base import Runner
@@ -116,7 +117,7 @@ def make_ingest_job(kiln: Kiln, target: str) -> Job:
     Raises:
         UsageError: There is no such target.
     """
-    (step,) = kiln.plan(kiln.targets(target), "ingest").steps.values()
+    (step,) = make_plan(kiln, kiln.targets(target), "ingest").steps.values()
     return Job(
         name=step.id,
         environment=step.environment,

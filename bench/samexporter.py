@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.process import Command, run_measured
 from modelkiln.environments.cache import ensure_tools
-from modelkiln.fetch.download import OnProgress
 from modelkiln.paths import REPOSITORY
+from modelkiln.util.console import OnProgress
 from modelkiln.util.hashing import sha256_file, sha256_json
 
 NAME = "samexporter 0.5.0"

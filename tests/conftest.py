@@ -97,7 +97,8 @@ def load_once(folders: Iterable[Path]) -> "Catalog":
 def make_kiln(toy: Path, monkeypatch: pytest.MonkeyPatch) -> MakeKiln:
     """Makes kilns on the toy catalog, with random weights unless told otherwise."""
 
-    from modelkiln.building.kiln import Kiln, Options
+    from modelkiln.building.kiln import Kiln
+    from modelkiln.building.options import Options
 
     monkeypatch.setattr("modelkiln.building.kiln.load_catalog", load_once)
 
@@ -120,7 +121,8 @@ def make_built(toy: Path, shared_room: Path) -> MakeBuilt:
 
     def fill(texts: str = TARGET, *, published: bool = True) -> Path:
         from modelkiln.building.build import build
-        from modelkiln.building.kiln import Kiln, Options
+        from modelkiln.building.kiln import Kiln
+        from modelkiln.building.options import Options
 
         question = hashlib.sha256(texts.encode())
         catalog = Path(os.environ["MODELKILN_CATALOG"])

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bench.sides.quantize_pictures import SIDE, read_pictures
 from bench.sides.side import open_session
-from exporters.kernels import count_kernels
+from exporters.checks.kernels import count_kernels
 
 Tensors = dict[str, NDArray[np.float32]]
 

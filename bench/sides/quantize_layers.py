@@ -28,7 +28,7 @@ from bench.sides.quantize_errors import relative_error, sum_squares
 from bench.sides.quantize_graphs import find_linears, find_quantized, missing, value_of
 from bench.sides.quantize_pictures import SIDE, read_pictures
 from bench.sides.side import open_session
-from exporters.graphs import dims_of
+from exporters.graphs.structure import dims_of
 
 GROUP_BYTES = 400_000_000
 

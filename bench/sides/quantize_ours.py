@@ -20,8 +20,8 @@ from typing import Any
 
 from bench.sides.quantize_pictures import hold_to
 from bench.sides.side import peak_bytes
-from exporters import calibrate, quantize
 from exporters.protocol import Step
+from exporters.stages import calibrate, quantize
 
 
 def make_step(
@@ -37,7 +37,7 @@ def make_step(
     return Step(
         step=f"bench/{stage}",
         stage=stage,
-        modules=(f"exporters.{stage}",),
+        modules=(f"exporters.stages.{stage}",),
         params=params,
         inputs=inputs,
         out=out,

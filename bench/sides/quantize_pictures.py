@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.calibration import PictureReader, resample_of
-from exporters.pictures import load_picture
+from exporters.media.pictures import load_picture
+from exporters.precision.calibration import PictureReader, resample_of
 
 # SAM 2's pictures; bench.quantize measures nothing else.
 SIDE = 1024

@@ -24,12 +24,12 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from bench.sides.quantize_graphs import Product, find_linears, find_products, find_quantized
 from bench.sides.quantize_pictures import SIDE, read_pictures
-from exporters.graphs import name_nodes
+from exporters.graphs.sessions import CPU
+from exporters.graphs.structure import name_nodes
 from exporters.precision.layers import Layer
 from exporters.precision.qdq import Layout, QdqWriter
 from exporters.precision.ranges import RangeObserver
 from exporters.precision.weights import INT8_LARGEST, scale_of
-from exporters.sessions import CPU
 
 ATTENTION = "attention's products quantized"
 MEASURED = "these, with ranges as measured"

@@ -10,8 +10,8 @@ import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from exporters.external_data import data_beside, read_values
-from exporters.graphs import drop_unused
+from exporters.graphs.external_data import data_beside, read_values
+from exporters.graphs.structure import drop_unused
 from exporters.precision.layers import Layer
 
 

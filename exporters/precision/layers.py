@@ -12,7 +12,7 @@ from typing import Final
 
 from onnx import ModelProto, NodeProto, TensorProto
 
-from exporters.graphs import all_graphs
+from exporters.graphs.structure import all_graphs
 
 # TensorRT and ONNX Runtime have no fast integer kernel for a convolution of fewer channels.
 LEAST_CHANNELS: Final = 16

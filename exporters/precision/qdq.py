@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from exporters.external_data import read_values
-from exporters.graphs import dims_of, drop_unused
+from exporters.graphs.external_data import read_values
+from exporters.graphs.structure import dims_of, drop_unused
 from exporters.precision.layers import Layer
 from exporters.precision.weights import (
     FP8_LARGEST,

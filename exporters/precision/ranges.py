@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime.quantization.calibrate import HistogramCollector
 
-from exporters.external_data import bring_beside, data_beside
-from exporters.graphs import read_graph
+from exporters.graphs.external_data import bring_beside, data_beside
+from exporters.graphs.sessions import Session, Tensors
+from exporters.graphs.structure import read_graph
 from exporters.protocol import StageError
-from exporters.sessions import Session, Tensors
 
 Run = Callable[[str, Mapping[str, NDArray[Any]]], Tensors]
 

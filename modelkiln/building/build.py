@@ -4,23 +4,27 @@ Everything that a user can get wrong is found before the first step starts: targ
 environment, network. Then the scheduler runs what has no record, and publishes what was verified.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import MANIFEST
-from modelkiln.building.publish import Published, find_resolved, publish
+from modelkiln.building.prepare import (
+    Prepared,
+    find_environments,
+    open_runner,
+    prepare,
+    resolve_plan,
+)
+from modelkiln.building.publish import Published, publish
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import FileWeights
 from modelkiln.errors import KilnError, StoreError
 from modelkiln.planning.graph import Plan, TargetPlan
-from modelkiln.planning.keys import Resolved, Status
+from modelkiln.runners.choice import choose
 from modelkiln.store.records import Record
 from modelkiln.store.store import DamagedBlob
 from modelkiln.util import console
@@ -63,55 +67,42 @@ class Built:
         return written or bool(self.seconds) or bool(self.failed)
 
 
-Prepared = tuple[Plan, Mapping[str, Resolved]]
-
-
-def prepare(kiln: Kiln, targets: Sequence[Target], until: str | None = None) -> Prepared:
-    """The plan for targets, and the state of its steps; builds nothing."""
-    plan = kiln.plan(targets, until)
-    return plan, kiln.resolve(plan)
-
-
 def build(
     kiln: Kiln,
-    targets: Sequence[Target],
+    wanted: Prepared | str | Sequence[Target],
     *,
     until: str | None = None,
     runner: "Runner | None" = None,
-    prepared: "Prepared | None" = None,
 ) -> Built:
     """Build targets, each to its verified folder in out/.
 
     Args:
+        wanted: What was prepared, or the targets to prepare.
         until: Stop after this stage; nothing is published then.
         runner: What executes steps; the one that `--runner` says unless given.
-        prepared: These targets' plan and its state, where they are known already.
 
     Raises:
         KilnError: before the first step, where something is wrong or missing; Interrupted.
     """
-    plan, resolved = prepared or prepare(kiln, targets, until)
-    if all(one.status is Status.HIT for one in resolved.values()):
-        records = find_resolved(resolved)
+    prepared = wanted if isinstance(wanted, Prepared) else prepare(kiln, wanted, until)
+    plan = prepared.plan
+    if prepared.is_done:
         with suppress(DamagedBlob):
-            return _finish(kiln, plan, records, until)
-    # What follows is imported late: a build with nothing to do is over by now.
-    from modelkiln.building.session import Session
-    from modelkiln.runners.choice import make_runner
+            return _finish(kiln, plan, prepared.records, until)
+    # Imported late: a build with nothing to do is over by now.
+    from modelkiln.building.session import STEPS, Session
 
+    needed = find_environments(resolve_plan(kiln, plan, prepared.choice))
+    choice = prepared.choice or choose(kiln.provisioner, kiln.options.runner, needed)
     if runner is None:
-        # Again: a damaged file may have been set aside since.
-        now = kiln.resolve(plan)
-        needed = {one.step.environment for one in now.values() if one.status is not Status.HIT}
-        runner = make_runner(kiln, kiln.choose_runner(needed))
-    with kiln.store.in_use(on_wait=_say_waiting("the store")), _terminations():
+        runner = open_runner(kiln, needed, choice)
+    with kiln.store.in_use(on_wait=_say_waiting("the store")):
         kiln.store.reap()
-        session = Session(kiln, runner)
+        session = Session(kiln, plan, runner, choice)
         for _ in range(REPAIRS):
-            # A damaged file has been set aside, so the step that made it has no result any more.
-            session.get_ready(kiln.resolve(plan))
-            with console.open_board() as board:
-                run = session.run(plan, board)
+            for do in STEPS:
+                do(session)
+            run = session.result
             if any(isinstance(error, DamagedBlob) for error in run.errors.values()):
                 continue
             with suppress(DamagedBlob):
@@ -173,24 +164,6 @@ def _publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Reco
 
 def _say_waiting(what: str) -> Callable[[object], None]:
     return lambda holder: console.note(f"waiting for {what}: it is held by {holder}")
-
-
-@contextmanager
-def _terminations() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a build as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def rests_on(kiln: Kiln, built: Built, targets: Sequence[Target]) -> Iterator[Path]:

@@ -1,18 +1,22 @@
 """Running a stage once, outside of any plan: nothing of it is recorded."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import open_runner
 from modelkiln.catalog.contracts import Contract
 from modelkiln.catalog.target import Target
 from modelkiln.errors import UsageError
-from modelkiln.runners.choice import make_runner
+from modelkiln.runners.base import Runner
 from modelkiln.runners.job import Job, Outcome
 from modelkiln.util import console
+from modelkiln.util.console import OnProgress
 from modelkiln.util.machine import require_gpu
+from modelkiln.util.signals import Inbox
 
 LACKS = {
     "predict": "draws no single picture",
@@ -31,7 +35,7 @@ def stage_modules(kiln: Kiln, target: Target, stage: str) -> tuple[str, str]:
         return f"{contract.provider}.{stage}"
 
     if kiln.sources.find(part(target.contract)) is not None:
-        return f"exporters.{stage}", part(target.contract)
+        return f"exporters.stages.{stage}", part(target.contract)
     able = [one for one in kiln.catalog.contracts.values() if kiln.sources.find(part(one))]
     others = (
         f"{model}/{one.name}/{one.formats[0]}"
@@ -69,7 +73,7 @@ def run_once(
         KilnError: It failed.
     """
     if gpu:
-        require_gpu(kiln.has_gpu, name)
+        require_gpu(bool(kiln.gpu), name)
     job = Job(
         name=name,
         environment=environment,
@@ -85,19 +89,15 @@ def run_once(
         memory=memory,
         gpu=gpu,
     )
-    runner = make_runner(kiln, kiln.choose_runner([environment]))
+    runner = open_runner(kiln, [environment])
     runner.get_ready([environment])
     scratch = kiln.store.scratch(job.stage)
     try:
         with console.open_board() as board:
             board.start(name)
-            try:
-                outcome = runner.run(
-                    job, scratch, lambda share, text: board.update(name, share, text)
-                )
-            except KeyboardInterrupt:
-                runner.stop(kill=True)
-                raise
+            outcome = _run_alone(
+                runner, job, scratch, lambda share, text: board.update(name, share, text)
+            )
             board.end(name, f"done   {name}  {outcome.seconds:.1f} s")
         yield outcome
     finally:
@@ -107,17 +107,22 @@ def run_once(
             kiln.store.discard(scratch)
 
 
-def one_target(kiln: Kiln, text: str) -> Target:
-    """The one target that a command line names.
+def _run_alone(runner: Runner, job: Job, scratch: Path, on_progress: OnProgress) -> Outcome:
+    inbox: Inbox[Outcome | BaseException] = Inbox()
 
-    Raises:
-        UsageError: it names several.
-    """
-    targets = kiln.targets(text)
-    if len(targets) > 1:
-        raise UsageError(
-            f"{text!r} names {len(targets)} targets.",
-            "This command takes one.",
-            f"For example: {targets[0].name}",
-        )
-    return targets[0]
+    def work() -> None:
+        try:
+            inbox.put(runner.run(job, scratch, on_progress))
+        except BaseException as error:
+            inbox.put(error)
+
+    with inbox.open():
+        threading.Thread(target=work, daemon=True).start()
+        stopping = False
+        while (result := inbox.take()) is None:
+            # The first signal asks the stage to end, the next one ends it.
+            runner.stop(kill=stopping)
+            stopping = True
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -12,7 +12,6 @@ from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import EXAMPLE, MANIFEST, REPORT, make_manifest, target_folder
 from modelkiln.catalog.target import Target
 from modelkiln.planning.graph import Plan, TargetPlan
-from modelkiln.planning.keys import Resolved
 from modelkiln.store.records import Blob, Record
 from modelkiln.util.atomic import write_file
 from modelkiln.util.hashing import sha256_bytes
@@ -71,11 +70,6 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
         written=tuple(written),
         restored=tuple(restored),
     )
-
-
-def find_resolved(resolved: Mapping[str, Resolved]) -> dict[str, Record]:
-    """The records of the steps that are done."""
-    return {name: one.record for name, one in resolved.items() if one.record is not None}
 
 
 def _digest(kiln: Kiln, path: Path) -> str:

@@ -4,23 +4,18 @@ A step starts as soon as what it needs is there; its key is made then, so a rebu
 equal bytes leaves the steps behind it as hits. A failed step takes those behind it out of the run.
 """
 
-import queue
-import signal
+import bisect
+import heapq
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import FrameType
-from typing import TypeAlias
 
 from modelkiln.errors import Interrupted, KilnError, StageFailure
 from modelkiln.planning.graph import Plan, Step
 from modelkiln.planning.keys import Resolved, Status
 from modelkiln.store.records import Record
-
-# What ends: a step with its result; or None, a signal that asks to stop.
-_News: TypeAlias = "queue.SimpleQueue[tuple[Step, Record | KilnError] | None]"
+from modelkiln.util.signals import Inbox
 
 
 class Event(StrEnum):
@@ -41,6 +36,12 @@ class Slots:
     memory: int
     jobs: int
 
+    def are_taken(self, running: Mapping[str, Step]) -> bool:
+        """Whether no step at all may start beside those that run."""
+        return len(running) >= self.jobs or (
+            bool(running) and sum(one.cpus for one in running.values()) >= self.cpus
+        )
+
     def fits(self, step: Step, running: Mapping[str, Step]) -> bool:
         """Whether a step may start beside those that run; one step alone always may."""
         if not running:
@@ -59,133 +60,171 @@ class Run:
     skipped: dict[str, str]
 
 
-def run_plan(
-    plan: Plan,
-    *,
-    resolve: Callable[[Step, Mapping[str, Record]], Resolved],
-    execute: Callable[[Resolved], Record],
-    stop: Callable[[bool], None],
-    slots: Slots,
-    keep_going: bool = False,
-    on_event: Callable[[Step, Event, str], None] = lambda *_: None,
-) -> Run:
-    """Run every step of a plan that is not yet done.
+Result = tuple[Step, Record | KilnError]
+
+
+class Scheduler:
+    """Takes each step of a plan through its states, each once, the earlier one of the plan first.
+
+    waiting (for steps before it) → ready (they are done) → due (resolved, waits for a slot)
+    → running → a record or an error; a hit has its record when it is resolved, and what comes
+    behind an error is skipped.
 
     Args:
-        resolve: Gives a step's key and its record, if there is one.
+        resolve: Gives a step's key and its record, if there is one; called once a step.
         execute: Runs a step and publishes its record; called in threads.
         stop: Ends what runs, at once where its argument is true; called at Ctrl-C.
         keep_going: Go on with steps that do not depend on a failed one.
-        on_event: Told of everything that happens, in this thread.
-
-    Raises:
-        Interrupted: Ctrl-C (or SIGTERM); everything that ran has been ended.
+        on_event: Told of everything that happens, in the thread of `go`.
     """
-    run = Run(records={}, errors={}, skipped={})
-    waiting = dict(plan.steps)
-    running: dict[str, Step] = {}
-    finished: _News = queue.SimpleQueue()
 
-    def work(resolved: Resolved) -> None:
-        try:
-            finished.put((resolved.step, execute(resolved)))
-        except KilnError as error:
-            finished.put((resolved.step, error))
-        except BaseException as error:
-            finished.put((resolved.step, _unexpected(resolved.step, error)))
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        resolve: Callable[[Step, Mapping[str, Record]], Resolved],
+        execute: Callable[[Resolved], Record],
+        stop: Callable[[bool], None],
+        slots: Slots,
+        keep_going: bool = False,
+        on_event: Callable[[Step, Event, str], None] = lambda *_: None,
+    ) -> None:
+        self._resolve = resolve
+        self._execute = execute
+        self._stop = stop
+        self._slots = slots
+        self._keep_going = keep_going
+        self._on_event = on_event
+        self.run = Run(records={}, errors={}, skipped={})
+        self._place = {name: place for place, name in enumerate(plan.steps)}
+        self._behind: dict[str, list[Step]] = {name: [] for name in plan.steps}
+        self._waiting: dict[str, Step] = {}
+        self._unmet: dict[str, int] = {}
+        self._ready: list[tuple[int, Step]] = []
+        self._due: list[tuple[int, Resolved]] = []
+        self._running: dict[str, Step] = {}
+        self._inbox: Inbox[Result] = Inbox()
+        for step in plan.steps.values():
+            needs = step.needs
+            self._waiting[step.id] = step
+            self._unmet[step.id] = len(needs)
+            for name in needs:
+                self._behind[name].append(step)
+        self._make_ready(step for step in plan.steps.values() if not self._unmet[step.id])
 
-    def settle(step: Step, result: Record | KilnError) -> None:
-        running.pop(step.id, None)
-        if isinstance(result, KilnError):
-            run.errors[step.id] = result
-            on_event(step, Event.FAILED, result.what)
-        else:
-            run.records[step.id] = result
-            on_event(step, Event.DONE, "")
+    def go(self) -> Run:
+        """Run every step that is not yet done.
 
-    def start_ready() -> None:
-        for step in list(waiting.values()):
-            broken = next((n for n in step.needs if n in run.errors or n in run.skipped), "")
-            if broken or (run.errors and not keep_going):
-                del waiting[step.id]
-                run.skipped[step.id] = run.skipped.get(broken, broken)
-                on_event(step, Event.SKIPPED, run.skipped[step.id])
-            elif all(one in run.records for one in step.needs):
-                _start(step)
+        Raises:
+            Interrupted: Ctrl-C (or SIGTERM); everything that ran has been ended.
+        """
+        with self._inbox.open():
+            while True:
+                self._resolve_ready()
+                self._start_due()
+                if not self._running:
+                    return self.run
+                result = self._inbox.take()
+                if result is None:
+                    self._wind_down()
+                    raise Interrupted(
+                        "Stopped.",
+                        "You interrupted the build; what was finished is kept.",
+                        "Run the same command again to go on from there.",
+                    )
+                self._settle(*result)
 
-    def _start(step: Step) -> None:
-        try:
-            resolved = resolve(step, run.records)
-        except KilnError as error:
-            del waiting[step.id]
-            settle(step, error)
-            return
-        if resolved.status is Status.HIT and resolved.record is not None:
-            del waiting[step.id]
-            run.records[step.id] = resolved.record
-            on_event(step, Event.HIT, "")
-        elif slots.fits(step, running):
-            del waiting[step.id]
-            running[step.id] = step
-            on_event(step, Event.STARTED, "")
-            threading.Thread(target=work, args=(resolved,), daemon=True).start()
+    def _make_ready(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            del self._waiting[step.id]
+            heapq.heappush(self._ready, (self._place[step.id], step))
 
-    with _interrupts(finished):
-        while waiting or running:
-            start_ready()
-            if not running:
+    def _resolve_ready(self) -> None:
+        while self._ready:
+            _, step = heapq.heappop(self._ready)
+            try:
+                resolved = self._resolve(step, self.run.records)
+            except KilnError as error:
+                self._settle(step, error)
                 continue
-            news = _take(finished)
-            if news is None:
-                _wind_down(stop, running, finished)
-                raise Interrupted(
-                    "Stopped.",
-                    "You interrupted the build; what was finished is kept.",
-                    "Run the same command again to go on from there.",
-                )
-            settle(*news)
-    return run
+            if resolved.status is Status.HIT and resolved.record is not None:
+                self._finish(step, resolved.record, Event.HIT)
+            else:
+                place = self._place[step.id]
+                bisect.insort(self._due, (place, resolved), key=lambda one: one[0])
 
+    def _start_due(self) -> None:
+        index = 0
+        while index < len(self._due) and not self._slots.are_taken(self._running):
+            step = self._due[index][1].step
+            if not self._slots.fits(step, self._running):
+                index += 1
+                continue
+            self._running[step.id] = step
+            self._on_event(step, Event.STARTED, "")
+            arguments = (self._due.pop(index)[1],)
+            threading.Thread(target=self._work, args=arguments, daemon=True).start()
 
-@contextmanager
-def _interrupts(finished: _News) -> Iterator[None]:
-    """Signals become news in the queue: an exception could come between any two lines, and lose a
-    step that has just been started or has just ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def tell(_: int, __: FrameType | None) -> None:
-        finished.put(None)
-
-    before = {
-        one: signal.signal(one, tell)
-        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(one) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
-def _take(finished: _News) -> tuple[Step, Record | KilnError] | None:
-    while True:
+    def _work(self, resolved: Resolved) -> None:
+        step = resolved.step
         try:
-            return finished.get(timeout=0.5)
-        except queue.Empty:
-            continue
+            self._inbox.put((step, self._execute(resolved)))
+        except KilnError as error:
+            self._inbox.put((step, error))
+        except BaseException as error:
+            self._inbox.put((step, _unexpected(step, error)))
 
+    def _settle(self, step: Step, result: Record | KilnError) -> None:
+        self._running.pop(step.id, None)
+        if not isinstance(result, KilnError):
+            self._finish(step, result, Event.DONE)
+            return
+        self.run.errors[step.id] = result
+        self._on_event(step, Event.FAILED, result.what)
+        self._skip_behind(step)
+        if not self._keep_going:
+            self._skip_rest()
 
-def _wind_down(stop: Callable[[bool], None], running: dict[str, Step], finished: _News) -> None:
-    stop(False)
-    while running:
-        news = _take(finished)
-        if news is None:
-            stop(True)
-        else:
-            running.pop(news[0].id, None)
+    def _finish(self, step: Step, record: Record, event: Event) -> None:
+        self.run.records[step.id] = record
+        self._on_event(step, event, "")
+        for one in self._behind[step.id]:
+            self._unmet[one.id] -= 1
+        self._make_ready(
+            one
+            for one in self._behind[step.id]
+            if not self._unmet[one.id] and one.id in self._waiting
+        )
+
+    def _skip_behind(self, failed: Step) -> None:
+        queue = [failed]
+        while queue:
+            for one in self._behind[queue.pop().id]:
+                if self._waiting.pop(one.id, None):
+                    self._skip(one, failed.id)
+                    queue.append(one)
+
+    def _skip_rest(self) -> None:
+        rest = [*self._waiting.values(), *(step for _, step in self._ready)]
+        rest += [one.step for _, one in self._due]
+        self._waiting.clear()
+        self._ready.clear()
+        self._due.clear()
+        for step in sorted(rest, key=lambda one: self._place[one.id]):
+            self._skip(step, "")
+
+    def _skip(self, step: Step, cause: str) -> None:
+        self.run.skipped[step.id] = cause
+        self._on_event(step, Event.SKIPPED, cause)
+
+    def _wind_down(self) -> None:
+        self._stop(False)
+        while self._running:
+            result = self._inbox.take()
+            if result is None:
+                self._stop(True)
+            else:
+                self._running.pop(result[0].id, None)
 
 
 def _unexpected(step: Step, error: BaseException) -> KilnError:

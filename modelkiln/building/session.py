@@ -2,19 +2,19 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.scheduler import Event, Run, Slots, run_plan
+from modelkiln.building.prepare import make_keys, resolve_plan
+from modelkiln.building.scheduler import Event, Run, Scheduler, Slots
 from modelkiln.environments.cache import in_use
 from modelkiln.errors import EnvironmentFailure, KilnError, PinError, StageFailure
 from modelkiln.planning.graph import PinnedFile, Plan, SourceFile, Step, StepOutput
 from modelkiln.planning.keys import Resolved, Status, resolve_step
 from modelkiln.runners.base import Runner
+from modelkiln.runners.choice import Choice
 from modelkiln.runners.job import Job
-from modelkiln.runners.provision import show_progress
 from modelkiln.store.records import Blob, Record
 from modelkiln.util import console
 from modelkiln.util.hashing import sha256_file
@@ -24,37 +24,66 @@ MEMORY_SHARE = 0.9
 
 
 class Session:
-    """One build: its runner, its environments, its progress."""
+    """One build: what is to be done, the runner that does it, and what came of it.
 
-    def __init__(self, kiln: Kiln, runner: Runner) -> None:
+    Attributes:
+        seconds: Wall time of each step that ran, by its id.
+        result: What became of the steps, once they have run.
+    """
+
+    def __init__(self, kiln: Kiln, plan: Plan, runner: Runner, choice: Choice | None) -> None:
         self._kiln = kiln
+        self._plan = plan
         self._runner = runner
-        self._environments: list[str] = []
+        self._choice = choice
+        self._work: list[Resolved] = []
         self._checkpoints: dict[str, Path | KilnError] = {}
         self._stopped = threading.Event()
         self.seconds: dict[str, float] = {}
+        self.result = Run(records={}, errors={}, skipped={})
 
-    def get_ready(self, resolved: Mapping[str, Resolved]) -> None:
-        """Make sure of disk, environments and checkpoints before the first step starts."""
-        work = [one for one in resolved.values() if one.status is not Status.HIT]
-        for one in work:
+    def find_work(self) -> None:
+        """See which steps have no result: damage that was found may have taken one since."""
+        resolved = resolve_plan(self._kiln, self._plan, self._choice)
+        self._work = [one for one in resolved.values() if one.status is not Status.HIT]
+
+    def require_gpu(self) -> None:
+        """EnvironmentFailure where a step needs a GPU and there is none."""
+        for one in self._work:
             if one.step.gpu:
-                require_gpu(self._kiln.has_gpu, one.step.id)
-        self._require_disk(work)
-        for one in work:
+                require_gpu(bool(self._kiln.gpu), one.step.id)
+
+    def require_disk(self) -> None:
+        """OutOfSpace where the disk has no room for what the steps write."""
+        if self._work:
+            need = sum(one.step.disk for one in self._work)
+            require_disk(self._kiln.artifacts, need, "the build")
+
+    def fetch_checkpoints(self) -> None:
+        """Fetch the checkpoints that steps read."""
+        for one in self._work:
             for source in one.step.inputs.values():
                 if isinstance(source, PinnedFile) and source.sha256 not in self._checkpoints:
                     self._checkpoints[source.sha256] = self._try_checkpoint(source)
-        self._environments = list(dict.fromkeys(one.step.environment for one in work))
+
+    def provide_environments(self) -> None:
+        """Install the environments of the steps, or build their images."""
         self._runner.get_ready(self._environments)
 
-    def _require_disk(self, work: Sequence[Resolved]) -> None:
-        need = sum(one.step.disk for one in work)
-        if work:
-            require_disk(self._kiln.artifacts, need, "the build")
+    def run_steps(self) -> None:
+        """Run the plan's steps, on environments that nobody removes meanwhile."""
+        with ExitStack() as stack:
+            for name in self._environments:
+                wanted = self._kiln.provisioner.environment(name)
+                stack.enter_context(in_use(wanted, cache=self._kiln.cache))
+            self.result = self._run(stack.enter_context(console.open_board()))
+
+    @property
+    def _environments(self) -> list[str]:
+        return list(dict.fromkeys(one.step.environment for one in self._work))
 
     def _try_checkpoint(self, pin: PinnedFile) -> Path | KilnError:
-        """With --keep-going, a checkpoint that cannot be had fails its own step and no other."""
+        """With --keep-going, a checkpoint that is unavailable fails its own step and no other."""
         try:
             return self._get_checkpoint(pin)
         except (EnvironmentFailure, PinError) as error:
@@ -69,7 +98,7 @@ class Session:
 
         model = self._kiln.catalog.models[pin.model]
         options = self._kiln.options
-        with show_progress(f"checkpoint {model.checkpoint.file}") as on_progress:
+        with console.show_progress(f"checkpoint {model.checkpoint.file}") as on_progress:
             return fetch(
                 model.checkpoint,
                 cache=self._kiln.cache,
@@ -78,15 +107,7 @@ class Session:
                 on_progress=on_progress,
             )
 
-    def run(self, plan: Plan, board: console.Board) -> Run:
-        """Run the plan's steps, on environments that nobody removes meanwhile."""
-        with ExitStack() as stack:
-            for name in self._environments:
-                wanted = self._kiln.environment(name)
-                stack.enter_context(in_use(wanted, cache=self._kiln.cache))
-            return self._run(plan, board)
-
-    def _run(self, plan: Plan, board: console.Board) -> Run:
+    def _run(self, board: console.Board) -> Run:
         cpus = cpu_count()
         jobs = self._kiln.options.jobs or cpus
         slots = Slots(
@@ -105,17 +126,16 @@ class Session:
             elif event is Event.SKIPPED:
                 board.end(step.id, f"skip   {step.id}  (after {detail or 'a failure'})")
 
-        return run_plan(
-            plan,
-            resolve=lambda step, records: resolve_step(
-                step, self._kiln.keys, records, self._kiln.lookup
-            ),
+        keys = make_keys(self._kiln, self._choice)
+        return Scheduler(
+            self._plan,
+            resolve=lambda step, records: resolve_step(step, keys, records, self._kiln.store.hit),
             execute=lambda resolved: self._execute(resolved, board),
             stop=self._stop,
             slots=slots,
             keep_going=self._kiln.options.keep_going,
             on_event=on_event,
-        )
+        ).go()
 
     def _stop(self, kill: bool) -> None:
         self._stopped.set()
@@ -130,7 +150,7 @@ class Session:
             board.update(step.id, None, f"waiting for {holder}")
 
         with store.step_lock(resolved.key, on_wait, self._stopped.is_set):
-            record = self._kiln.lookup(resolved.key)
+            record = store.hit(resolved.key)
             if record is None:
                 record = self._run_step(resolved, board)
                 self.seconds[step.id] = time.monotonic() - began
@@ -203,6 +223,17 @@ class Session:
         path = self._kiln.store.blob_path(inputs[name])
         size = path.stat().st_size if path.is_file() else 0
         return Blob(sha256=inputs[name], bytes=size)
+
+
+# What a build does before it publishes, in this order; again where a stored file proves damaged.
+STEPS = (
+    Session.find_work,
+    Session.require_gpu,
+    Session.require_disk,
+    Session.fetch_checkpoints,
+    Session.provide_environments,
+    Session.run_steps,
+)
 
 
 def _unchanged(path: Path, sha256: str) -> Path:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building import unchanged
-from modelkiln.building.build import Built, Prepared, build, prepare, raise_failures, rests_on
+from modelkiln.building.build import Built, build, raise_failures, rests_on
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import Prepared, prepare
 from modelkiln.building.publish import Published
 from modelkiln.catalog.selection import all_target_names
 from modelkiln.catalog.target import Target
@@ -79,9 +80,8 @@ def find_obstacles(kiln: Kiln, prepared: Prepared) -> dict[str, str]:
     """
     obstacles: dict[str, str] = {}
     reasons: dict[str, str] = {}
-    plan, resolved = prepared
-    for one in plan.targets:
-        for step in (resolved[name] for name in plan.needed_by(one)):
+    for one in prepared.plan.targets:
+        for step in (prepared.resolved[name] for name in prepared.plan.needed_by(one)):
             if step.status is Status.HIT:
                 continue
             for source in step.step.inputs.values():
@@ -126,7 +126,7 @@ def _build(
 
         show_plan(kiln, targets, as_json=as_json)
         return
-    built = build(kiln, targets, until=until, prepared=prepared)
+    built = build(kiln, prepared or targets, until=until)
     kiln.save_caches()
     if as_json:
         says = console.json_text({**describe(built), "left_out": left_out or {}})

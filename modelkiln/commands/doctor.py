@@ -23,7 +23,7 @@ def examine(kiln: Kiln, *, as_json: bool = False) -> None:
         Surroundings(
             artifacts=kiln.artifacts,
             cache=kiln.cache,
-            environments=[kiln.environment(name) for name in names],
+            environments=[kiln.provisioner.environment(name) for name in names],
             checkpoints=[model.checkpoint for model in kiln.catalog.models.values()],
             offline=kiln.options.offline,
         )

@@ -59,7 +59,7 @@ def prune_installed(
     is fetched and installed again when needed."""
     from modelkiln.containers import wheelhouse
 
-    ours = list(kiln.environments())
+    ours = list(kiln.provisioner.environments())
     keep = {one.digest for one in ours}
     keep |= {tools_digest(lock) for lock in TOOL_LOCKS if lock.is_file()}
     gone = prune(kiln.cache, set() if everything else keep, dry_run=dry_run)

@@ -4,10 +4,9 @@ import time
 from collections.abc import Iterator
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.environments.environment import Environment
-from modelkiln.runners.choice import require_dockerfile
-from modelkiln.runners.provision import show_progress
+from modelkiln.environments.environment import Environment, require_dockerfile
 from modelkiln.util import console
+from modelkiln.util.console import show_progress
 from modelkiln.util.units import human_bytes
 
 
@@ -20,10 +19,10 @@ def build_image(
         UsageError: There is no such environment.
         EnvironmentFailure, PinError, OutOfSpace, NotReproducible: It cannot be had.
     """
-    wanted = [kiln.environment(name)] if name else list(_environments(kiln))
+    wanted = [kiln.provisioner.environment(name)] if name else list(_environments(kiln))
     for one in wanted:
         require_dockerfile(one)
-    bases = [kiln.base(one) for one in wanted]
+    bases = [kiln.provisioner.base(one) for one in wanted]
     from modelkiln.containers.images import ensure_image
     from modelkiln.containers.owner import open_engine
 
@@ -130,11 +129,11 @@ def _needed(kiln: Kiln, kind: str) -> set[str]:
 
     names = set()
     for one in _environments(kiln):
-        base = kiln.base(one)
+        base = kiln.provisioner.base(one)
         names |= {name_on(kind, image_name(one, base)), name_on(kind, base_name(base))}
     return names
 
 
 def _environments(kiln: Kiln) -> Iterator[Environment]:
     """The environments that have a Dockerfile."""
-    return (one for one in kiln.environments() if one.dockerfile.is_file())
+    return (one for one in kiln.provisioner.environments() if one.dockerfile.is_file())

@@ -7,7 +7,7 @@ from typing import Any
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import REPORT, find_manifest, target_folder
-from modelkiln.building.once import one_target
+from modelkiln.building.prepare import prepare
 from modelkiln.building.report import PLAN, find_benefit
 from modelkiln.catalog.target import Target
 from modelkiln.report.quality import read_quality
@@ -22,7 +22,7 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     Raises:
         UsageError: it has not been built.
     """
-    target = one_target(kiln, text)
+    target = prepare(kiln, text).target
     manifest = find_manifest(kiln, target)
     if as_json:
         console.say_json({**manifest, "signature": [dict(one) for one in target.graphs]})

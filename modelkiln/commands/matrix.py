@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import make_plan
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import FileWeights
+from modelkiln.environments.environment import require_dockerfile
 from modelkiln.errors import UsageError
 from modelkiln.planning.graph import PROTOCOL, PinnedFile, Plan, SourceFile, Step, StepOutput
-from modelkiln.runners.choice import require_dockerfile
 from modelkiln.util import console
 from modelkiln.util.hashing import JSON, sha256_json
 
@@ -79,7 +80,7 @@ def make_legs(kiln: Kiln, targets: Sequence[Target]) -> list[Leg]:
     The targets of a model share most of their steps, so they stay in one job, but for those that
     need a GPU.
     """
-    plan = kiln.plan(targets)
+    plan = make_plan(kiln, targets)
     groups: dict[tuple[str, bool], tuple[list[Target], dict[str, Step]]] = {}
     for one in plan.targets:
         target = one.target
@@ -182,9 +183,9 @@ def _make_key(kiln: Kiln, steps: Sequence[Step], images: Sequence[Image]) -> str
 
 
 def _describe_image(kiln: Kiln, name: str) -> Image:
-    environment = kiln.environment(name)
+    environment = kiln.provisioner.environment(name)
     require_dockerfile(environment)
-    digest = environment.image_digest(kiln.base(environment))
+    digest = environment.image_digest(kiln.provisioner.base(environment))
     return Image(name=name, image=f"modelkiln/{name}:{digest[:16]}", digest=digest)
 
 

@@ -22,7 +22,7 @@ def check_pins(kiln: Kiln, *, as_json: bool = False) -> None:
     scope = Scope(
         root=REPOSITORY,
         catalog=kiln.catalog,
-        environment=lambda name: kiln.environment(name).lock.parent,
+        environment=lambda name: kiln.provisioner.environment(name).lock.parent,
         variables=os.environ,
     )
     faults = find_faults(scope)

@@ -1,10 +1,11 @@
 """`invoke plan`: which steps would run, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import prepare
 from modelkiln.catalog.selection import all_target_names
 from modelkiln.catalog.target import Target
 from modelkiln.errors import UsageError
@@ -61,8 +62,10 @@ def show_plan(
         as_json: The whole plan as JSON.
         why: For each step that would run, the parts of its key that changed since it last ran.
     """
-    plan = kiln.plan(targets)
-    resolved = kiln.resolve(plan)
+    prepared = prepare(kiln, targets)
+    plan, resolved = prepared.plan, prepared.resolved
+    if prepared.choice and prepared.choice.why:
+        console.note(str(prepared.choice))
     kiln.save_caches()
     reasons = {name: find_reasons(kiln, one) for name, one in resolved.items()} if why else {}
     if as_json:
@@ -93,7 +96,7 @@ def find_reasons(kiln: Kiln, one: Resolved) -> list[str]:
 
 
 def describe_plan(
-    plan: Plan, resolved: dict[str, Resolved], reasons: dict[str, list[str]]
+    plan: Plan, resolved: Mapping[str, Resolved], reasons: dict[str, list[str]]
 ) -> dict[str, Any]:
     """A plan as plain data."""
     steps = []

@@ -6,7 +6,8 @@ from typing import Any
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import check_files, find_manifest, target_folder
-from modelkiln.building.once import one_target, run_once, stage_modules
+from modelkiln.building.once import run_once, stage_modules
+from modelkiln.building.prepare import prepare
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import RandomWeights
 from modelkiln.errors import UsageError
@@ -34,7 +35,7 @@ def predict_picture(
     Raises:
         UsageError: the target is not built or not made for it, or the picture or a prompt is wrong.
     """
-    target = one_target(kiln, text)
+    target = prepare(kiln, text).target
     overlay = Path(out)
     if overlay.suffix.lower() != ".png":
         raise UsageError(

@@ -101,7 +101,7 @@ def quantize_file(
     pictures = _choose_pictures(kiln, values)
     work = _Work(kiln=kiln, form=form, values=values, source=source, name=place.name)
     if work.on_gpu:
-        require_gpu(kiln.has_gpu, f"calibrate {source.name}")
+        require_gpu(bool(kiln.gpu), f"calibrate {source.name}")
     report = _quantize(work, place, pictures)
     _warn(report)
     if as_json:
@@ -148,7 +148,7 @@ class _Work:
             self.kiln,
             f"{stage} {self.source.name}",
             environment=ENVIRONMENT,
-            modules=(f"exporters.{stage}",),
+            modules=(f"exporters.stages.{stage}",),
             params=params,
             inputs=inputs,
             timeout_s=limits.timeout_s,

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building.build import build, raise_failures
-from modelkiln.building.kiln import Kiln, Options
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.options import Options
 from modelkiln.building.report import make_report
 from modelkiln.commands.predict import predict
 from modelkiln.paths import REPOSITORY
 from modelkiln.report.page import Picture, render_report
-from modelkiln.runners.choice import RunnerName
+from modelkiln.runners.choice import AUTO, simplest
 from modelkiln.util import console
 from modelkiln.util.atomic import write_file
 from modelkiln.util.hashing import sha256_file, sha256_json
@@ -33,9 +34,9 @@ def run_quickstart(kiln: Kiln, out: str = "", *, as_json: bool = False) -> None:
 
     Official weights where they can be had; else random ones, said loudly.
     """
-    if kiln.runner_name is RunnerName.AUTO:
+    if kiln.options.runner == AUTO:
         # The first thing that a user tries should need nothing but Python.
-        kiln = Kiln(replace(kiln.options, runner="local"), artifacts=kiln.artifacts)
+        kiln = Kiln(replace(kiln.options, runner=simplest()), artifacts=kiln.artifacts)
     kiln = _choose_weights(kiln)
     folder = Path(out) if out else kiln.artifacts / "quickstart"
     target = kiln.targets(TARGET)[0]
@@ -43,7 +44,7 @@ def run_quickstart(kiln: Kiln, out: str = "", *, as_json: bool = False) -> None:
     built = build(kiln, [target])
     kiln.save_caches()
     raise_failures(built)
-    modules = ("exporters.predict", f"{target.contract.provider}.predict")
+    modules = ("exporters.stages.predict", f"{target.contract.provider}.predict")
     state = sha256_json(
         {
             "files": {n: b.sha256 for n, b in built.published[0].files.items()},

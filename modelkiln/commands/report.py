@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.once import one_target
+from modelkiln.building.prepare import prepare
 from modelkiln.building.report import make_report
 from modelkiln.errors import UsageError
 from modelkiln.report.page import render_report
@@ -17,7 +17,7 @@ def write_target_report(kiln: Kiln, text: str, out: str = "", *, as_json: bool =
     Raises:
         UsageError: it has not been built.
     """
-    target = one_target(kiln, text)
+    target = prepare(kiln, text).target
     path = Path(out) if out else Path(f"{target.name.replace('/', '-')}.html")
     page = render_report(make_report(kiln, target))
     if not path.parent.is_dir():

@@ -8,12 +8,11 @@ from pathlib import Path
 from modelkiln.building.build import build, raise_failures
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import target_folder
-from modelkiln.building.once import one_target
+from modelkiln.building.prepare import prepare
 from modelkiln.errors import NotReproducible
 from modelkiln.runners.base import Runner
-from modelkiln.runners.choice import RunnerName
-from modelkiln.runners.local import LocalRunner
-from modelkiln.runners.provision import get_python
+from modelkiln.runners.choice import contains_stages
+from modelkiln.runners.processes import LocalRunner
 from modelkiln.store.records import Blob
 from modelkiln.util import console
 from modelkiln.util.hashing import sha256_file
@@ -54,13 +53,13 @@ def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     Raises:
         NotReproducible: a file differs; both builds are kept and named.
     """
-    target = one_target(kiln, text)
+    target = prepare(kiln, text).target
     root = kiln.store.scratch("reproduce")
     try:
         builds = {}
         for number, conditions in enumerate(CONDITIONS, start=1):
             folder = root / conditions.folder
-            sealed = kiln.runner_name is RunnerName.DOCKER and number == 1
+            sealed = contains_stages(kiln.options.runner) and number == 1
             told = "in containers" if sealed else str(conditions)
             console.note(f"build {number}: {told}, in {folder}")
             builds[f"build {number}"] = _build(kiln, text, folder, None if sealed else conditions)
@@ -103,16 +102,15 @@ def _build(kiln: Kiln, text: str, folder: Path, conditions: Conditions | None) -
     runner: Runner | None = None
     options = kiln.options
     if conditions is not None:
-        options = replace(options, runner=RunnerName.LOCAL)
-        runner = LocalRunner(
-            lambda name: get_python(kiln, name), conditions.settings, conditions.umask
-        )
+        options = replace(options, runner=LocalRunner.name)
+        runner = LocalRunner(kiln.provisioner.python, conditions.settings, conditions.umask)
     other = Kiln(options, artifacts=folder)
-    target = one_target(other, text)
-    built = build(other, [target], until=target.format.stages[-1], runner=runner)
+    (target,) = other.targets(text)
+    until = target.format.stages[-1]
+    prepared = prepare(other, [target], until)
+    built = build(other, prepared, until=until, runner=runner)
     raise_failures(built)
-    plan = other.plan([target], until=target.format.stages[-1])
-    outputs: Mapping[str, Blob] = built.records[plan.targets[0].graphs].outputs
+    outputs: Mapping[str, Blob] = built.records[prepared.plan.targets[0].graphs].outputs
     return {name: outputs[name].sha256 for name in sorted(outputs)}
 
 

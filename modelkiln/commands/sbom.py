@@ -15,8 +15,8 @@ def write_sbom(kiln: Kiln, name: str, out: str = "") -> None:
         UsageError: There is no such environment.
         EnvironmentFailure: It has no Dockerfile, so it has no image.
     """
-    environment = kiln.environment(name)
-    document = bill_of_materials(environment, kiln.base(environment))
+    environment = kiln.provisioner.environment(name)
+    document = bill_of_materials(environment, kiln.provisioner.base(environment))
     if not out:
         console.say(document.rstrip())
         return

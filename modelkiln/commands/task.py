@@ -16,9 +16,11 @@ from modelkiln.building import unchanged
 from modelkiln.catalog.flags import read_flags
 from modelkiln.errors import Interrupted, KilnError, OutOfSpace, UsageError
 from modelkiln.util import console
+from modelkiln.util.signals import handled, interrupt
 
 if TYPE_CHECKING:
-    from modelkiln.building.kiln import Kiln, Options
+    from modelkiln.building.kiln import Kiln
+    from modelkiln.building.options import Options
 
 HELP = {
     "targets": "targets and globs, separated by commas: MODEL/CONTRACT/FORMAT",
@@ -108,7 +110,7 @@ def command(
 
 def options_of(values: dict[str, Any]) -> "Options":
     """What the shared flags say."""
-    from modelkiln.building.kiln import Options
+    from modelkiln.building.options import Options
 
     parameters: dict[str, str | int] = {}
     for pair in values["set"] or ():
@@ -154,6 +156,18 @@ def _run(
 ) -> None:
     values = {**{one.name: value for one, value in zip(own, given, strict=False)}, **values}
     question = unchanged.ask(body.__name__, values) if remembered else ""
+    with handled(interrupt):
+        _run_told(body, own, values, question, anywhere=anywhere)
+
+
+def _run_told(
+    body: Callable[..., None],
+    own: Sequence[inspect.Parameter],
+    values: dict[str, Any],
+    question: str,
+    *,
+    anywhere: bool,
+) -> None:
     try:
         if question and (said := unchanged.recall(question)) is not None:
             console.say(said)

@@ -12,7 +12,6 @@ from pathlib import Path
 from modelkiln.building.kiln import Kiln
 from modelkiln.errors import StageFailure, UsageError
 from modelkiln.paths import REPOSITORY
-from modelkiln.runners.provision import get_python, get_tools
 from modelkiln.util import console
 from modelkiln.util.machine import cpu_count
 
@@ -25,6 +24,7 @@ HOST_SOURCES = (
     "tests/containers",
     "tests/conftest.py",
     "tests/jobs.py",
+    "tests/warm.py",
     *sorted(f"tests/bench/{path.name}" for path in (REPOSITORY / "tests/bench").glob("*.py")),
     "tests/full_size",
     *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/test_*.py")),
@@ -74,7 +74,9 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
             f"The parts are {', '.join(parts)}.",
             f"Leave --only out for all but {THOROUGH}.",
         )
-    tools = get_tools(kiln, "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable))
+    tools = kiln.provisioner.tools(
+        "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable)
+    )
     ran = {name: _run_part(name, parts[name], tools, quiet=as_json) for name in names}
     if as_json:
         console.say_json({name: asdict(one) for name, one in ran.items()})
@@ -140,9 +142,9 @@ def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
 
 def _room_pytest(kiln: Kiln, environment: str, *rooms: str) -> list[str]:
     """Tests that run on the Python of an environment."""
-    python = get_python(kiln, environment)
+    python = kiln.provisioner.python(environment)
     lock = REPOSITORY / "tests" / "exporters" / "requirements.txt"
-    tools = get_tools(kiln, "pytest", lock, python)
+    tools = kiln.provisioner.tools("pytest", lock, python)
     return ["env", f"PYTHONPATH={tools}", str(python), "-m", "pytest", *rooms]
 
 
@@ -152,7 +154,7 @@ def _lint(kiln: Kiln) -> list[list[str]]:
         [sys.executable, "-m", "ruff", "check", "."],
         [sys.executable, "-m", "ruff", "format", "--check", "."],
         [*mypy, *HOST_SOURCES],
-        [*mypy, "--python-executable", str(get_python(kiln, "export")), *EXPORT_SOURCES],
+        [*mypy, "--python-executable", str(kiln.provisioner.python("export")), *EXPORT_SOURCES],
     ]
 
 

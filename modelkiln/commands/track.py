@@ -8,7 +8,8 @@ from typing import Any
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import check_files, find_manifest, target_folder
-from modelkiln.building.once import one_target, run_once, stage_modules
+from modelkiln.building.once import run_once, stage_modules
+from modelkiln.building.prepare import prepare
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import RandomWeights
 from modelkiln.commands.track_prompts import read_video_prompts
@@ -53,7 +54,7 @@ def track_video(
         UsageError: the target is not built or has no memory modules, or the video, a prompt or a
             place for the results is wrong.
     """
-    target = one_target(kiln, text)
+    target = prepare(kiln, text).target
     modules = stage_modules(kiln, target, "track")
     prompts = read_video_prompts(boxes, points)
     inputs = find_frames(Path(video))

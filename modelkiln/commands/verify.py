@@ -5,6 +5,7 @@ from typing import Any
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import MANIFEST, check_files, find_manifest, target_folder
 from modelkiln.building.once import run_once
+from modelkiln.building.prepare import prepare
 from modelkiln.catalog.target import Target
 from modelkiln.errors import KilnError, UsageError, VerificationFailure
 from modelkiln.planning.graph import StepOutput
@@ -60,10 +61,10 @@ def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
     """
     manifest = find_manifest(kiln, target)
     check_files(kiln, target, manifest)
-    plan = kiln.plan([target])
+    prepared = prepare(kiln, [target])
+    plan = prepared.plan
     one = plan.targets[0]
     step = plan.steps[one.verify]
-    resolved = kiln.resolve(plan)
     folder = target_folder(kiln, target)
     inputs = {}
     for name, source in step.inputs.items():
@@ -71,7 +72,7 @@ def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
         if source.step == one.graphs:
             inputs[name] = folder / name
             continue
-        record = resolved[source.step].record
+        record = prepared.resolved[source.step].record
         if record is None:
             raise UsageError(
                 f"What {target.name} is checked against is not in the store.",

@@ -9,7 +9,7 @@ from docker.models.images import Image as EngineImage
 from modelkiln.containers.engine import Engine, explain
 from modelkiln.environments.base_images import VARIABLE, BasePin
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace
-from modelkiln.fetch.download import OnProgress
+from modelkiln.util.console import OnProgress
 
 _LOCAL = "localhost/"
 _ASK_S = 10

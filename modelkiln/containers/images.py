@@ -34,9 +34,9 @@ from modelkiln.errors import (
     OutOfSpace,
     PinError,
 )
-from modelkiln.fetch.download import OnProgress
 from modelkiln.util import console
 from modelkiln.util.atomic import write_file
+from modelkiln.util.console import OnProgress
 from modelkiln.util.flock import hold
 from modelkiln.util.hashing import sha256_file
 from modelkiln.util.machine import disk_free, require_disk

@@ -2,7 +2,7 @@
 
 import re
 
-from modelkiln.fetch.download import OnProgress
+from modelkiln.util.console import OnProgress
 
 _BUILDKIT = re.compile(r"#\d+ \[(?:\S+ )?(\d+)/(\d+)\] (.*)")
 _CLASSIC = re.compile(r"(?i)step (\d+)/(\d+) ?: (.*)")

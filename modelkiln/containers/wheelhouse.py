@@ -20,7 +20,7 @@ from modelkiln.environments.install import making, read_settings, remove
 from modelkiln.environments.lockfile import Locked, normalize, read_lock
 from modelkiln.environments.uv import installer_variables, is_network
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
-from modelkiln.fetch.download import OnProgress
+from modelkiln.util.console import OnProgress
 from modelkiln.util.flock import Held, exclude, hold
 from modelkiln.util.hashing import sha256_file, sha256_json
 from modelkiln.util.machine import check_platform, require_disk

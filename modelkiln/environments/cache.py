@@ -17,7 +17,7 @@ from modelkiln.errors import EnvironmentFailure
 from modelkiln.util.machine import check_platform
 
 if TYPE_CHECKING:
-    from modelkiln.fetch.download import OnProgress
+    from modelkiln.util.console import OnProgress
 
 _ROOM = "environments"
 _TOOLS = "tools"

@@ -135,3 +135,13 @@ def _digest(path: Path) -> str:
         raise EnvironmentFailure(
             f"{path} cannot be read.", str(error.strerror), "Restore it with git."
         ) from error
+
+
+def require_dockerfile(one: Environment) -> None:
+    """EnvironmentFailure where an environment has no image."""
+    if not one.dockerfile.is_file():
+        raise EnvironmentFailure(
+            f"The environment {one.name} is not available as an image.",
+            f"There is no {one.dockerfile}.",
+            "Build with --runner local, or add a Dockerfile beside its lock.",
+        )

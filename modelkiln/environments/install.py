@@ -11,7 +11,7 @@ from modelkiln.environments.lockfile import compare_versions, parse_versions, re
 from modelkiln.environments.requirements import require_fresh
 from modelkiln.environments.uv import Installer
 from modelkiln.errors import EnvironmentFailure, OutOfSpace, PinError
-from modelkiln.fetch.download import OnProgress
+from modelkiln.util.console import OnProgress
 from modelkiln.util.machine import base_python, require_disk
 from modelkiln.util.units import human_bytes
 

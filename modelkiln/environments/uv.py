@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modelkiln.environments.lockfile import Locked
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
-from modelkiln.fetch.download import OnProgress
+from modelkiln.util.console import OnProgress
 from modelkiln.util.process import CommandFailed, follow
 
 _NETWORK_NAMES = frozenset(

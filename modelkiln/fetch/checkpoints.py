@@ -11,7 +11,8 @@ from typing import Literal
 
 from modelkiln.catalog.models import Checkpoint
 from modelkiln.errors import EnvironmentFailure, UsageError
-from modelkiln.fetch.download import OnProgress, Patience
+from modelkiln.fetch.download import Patience
+from modelkiln.util.console import OnProgress
 
 _ZIP = b"PK\x03\x04"
 # The first bytes of torch.save before PyTorch 1.6: a pickle of its magic number.

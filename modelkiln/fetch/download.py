@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
+from modelkiln.util.console import OnProgress
 from modelkiln.util.units import human_bytes
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 # Told of progress: the share done from 0 to 1, or None where not known, and what is being done.
-OnProgress = Callable[[float | None, str], None]
 
 _CHUNK = 1 << 18
 _TELL_EVERY = 0.5

@@ -84,10 +84,11 @@ class StepMaker:
 
     def modules(self, stage: str, package: str) -> tuple[str, ...]:
         """The modules of a stage: its own, and the part that the package has of it."""
+        own = f"exporters.stages.{stage}"
         if stage in WHOLE:
-            return (f"exporters.{stage}",)
+            return (own,)
         part = f"{package}.{stage}"
-        return (f"exporters.{stage}", part) if self._exists(part) else (f"exporters.{stage}",)
+        return (own, part) if self._exists(part) else (own,)
 
     def sources_of(self, stages: Iterable[str], package: str) -> dict[str, dict[str, str]]:
         """The digests of the source files of stages, by stage and name."""

@@ -1,7 +1,8 @@
 """Makes plans: each builder here says what one stage is given.
 
-A stage's module is `exporters.STAGE`; the family's or the contract's part of it is `PACKAGE.STAGE`,
-where there is such a module. `lower_precision` has the stages that come after the others.
+A stage's module is `exporters.stages.STAGE`; the family's or the contract's part of it is
+`PACKAGE.STAGE`, where there is such a module. `lower_precision` has the stages that come after
+the others.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,17 +1,20 @@
 """What every runner has in common: the protocol that it serves, and what it reads from a stage."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from modelkiln.environments.environment import Environment
+from modelkiln.environments.provisioner import Provisioner
 from modelkiln.errors import StageFailure
 from modelkiln.runners.job import Job, Outcome
+from modelkiln.util.console import OnProgress
 
 GRACE_S = 5.0
 STAGE_ARGUMENTS = ("-m", "exporters", "step.json")
-OnProgress = Callable[[float | None, str], None]
 
 
 class Runner(Protocol):
@@ -29,6 +32,67 @@ class Runner(Protocol):
 
     def stop(self, *, kill: bool) -> None:
         """End every job: first politely, with `kill` at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A runner that can be made here.
+
+    Attributes:
+        why: What speaks for it, for the user.
+        make: Makes it; its environments are made when it is told to get them ready.
+    """
+
+    why: str
+    make: Callable[[], Runner]
+
+
+class Identify(Protocol):
+    """Tells what an environment is, without asking anything but files."""
+
+    def __call__(
+        self, provisioner: Provisioner, one: Environment, *, asked: bool
+    ) -> Mapping[str, Any] | None:
+        """The identity of an environment under this runner; it is part of the keys of its steps.
+
+        Args:
+            asked: Whether the user named the runner, so that an environment without an identity
+                is an error; otherwise None is returned.
+        """
+
+
+class MakeOffer(Protocol):
+    """Finds out whether a runner can be made here."""
+
+    def __call__(
+        self, provisioner: Provisioner, environments: Sequence[Environment], *, asked: bool
+    ) -> Offer:
+        """Offer a runner for these environments.
+
+        Args:
+            asked: Whether the user named the runner: then what it lacks is told where it is
+                needed, and not looked for beforehand.
+
+        Raises:
+            EnvironmentFailure: It cannot run them.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerKind:
+    """What a module of this package says of its runner, for the table in `choice`.
+
+    Attributes:
+        summary: What it is, for `--help`.
+        contains: Whether what a stage does stays in its sandbox, so that a pickle needs no trust.
+        identify: The identity of an environment under it.
+        offer: Whether and how it can be made.
+    """
+
+    summary: str
+    contains: bool
+    identify: Identify
+    offer: MakeOffer
 
 
 def overdue_failure(job: Job) -> StageFailure:

@@ -1,25 +1,23 @@
-"""Which runner executes steps, and how it is made."""
+"""Which runner executes the steps of a command.
 
-from collections.abc import Iterable, Mapping
+A runner is a module of this package with a `RUNNER`, and an entry of `RUNNERS`; nothing else names
+one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
 
+from modelkiln.environments.environment import Environment
+from modelkiln.environments.provisioner import Provisioner
 from modelkiln.errors import EnvironmentFailure, UsageError
+from modelkiln.runners import docker, local
+from modelkiln.runners.base import Offer, Runner, RunnerKind
 
-if TYPE_CHECKING:
-    from modelkiln.building.kiln import Kiln
-    from modelkiln.containers.engine import Engine
-    from modelkiln.environments.environment import Environment
-    from modelkiln.runners.base import Runner
-
-
-class RunnerName(StrEnum):
-    """What `--runner` may say."""
-
-    AUTO = "auto"
-    DOCKER = "docker"
-    LOCAL = "local"
+# From the one that asks for the least to the one that promises the most; `auto` takes the last one
+# that can run what is to be done. Records are looked up in this order.
+RUNNERS: Mapping[str, RunnerKind] = {"local": local.RUNNER, "docker": docker.RUNNER}
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,91 +25,100 @@ class Choice:
     """The runner of a command.
 
     Attributes:
+        name: In `RUNNERS`.
         why: Why it is this one; empty where the user said so.
-        engine: The engine of the Docker runner.
+        offer: How to make it, where that had to be found out to choose it.
     """
 
-    name: RunnerName
+    name: str
     why: str = ""
-    engine: "Engine | None" = None
+    offer: Offer | None = None
 
     def __str__(self) -> str:
         return f"runner: {self.name} ({self.why})"
 
 
-def parse_runner(text: str) -> RunnerName:
-    """The runner that a command line names; UsageError where it is none."""
-    try:
-        return RunnerName(text)
-    except ValueError:
+def describe_runners() -> str:
+    """What `--runner` takes, for `--help`."""
+    named = (f"{name} ({kind.summary})" for name, kind in RUNNERS.items())
+    return f"{AUTO} (default), {' or '.join(named)}"
+
+
+def check_name(text: str) -> str:
+    """The name of a runner, or `auto`, as a command line gives it; UsageError for another."""
+    if text != AUTO and text not in RUNNERS:
         raise UsageError(
             f"There is no runner {text!r}.",
-            "The runners are auto, docker and local.",
+            f"The runners are {AUTO}, {' and '.join(RUNNERS)}.",
             "Leave --runner out.",
-        ) from None
+        )
+    return text
 
 
-def choose(kiln: "Kiln", names: Iterable[str]) -> Choice:
-    """The runner for steps in these environments.
+def simplest() -> str:
+    """The runner that asks for the least: what a first try should take."""
+    return next(iter(RUNNERS))
 
-    `auto` takes Docker where an engine answers and their images are there or can be built.
+
+def contains_stages(wanted: str) -> bool:
+    """Whether what a stage does is sure to stay in a sandbox, whatever `auto` comes to."""
+    return wanted != AUTO and RUNNERS[wanted].contains
+
+
+def identities(
+    provisioner: Provisioner, environment: str, wanted: str, chosen: str = ""
+) -> Iterator[Mapping[str, Any]]:
+    """What an environment is, under each runner whose records count, the chosen one first.
+
+    Args:
+        wanted: What `--runner` says.
+        chosen: What `auto` came to, if it is known yet.
+    """
+    one = provisioner.environment(environment)
+    names = [wanted] if wanted != AUTO else sorted(RUNNERS, key=lambda name: name != chosen)
+    for name in names:
+        identity = RUNNERS[name].identify(provisioner, one, asked=wanted != AUTO)
+        if identity is not None:
+            yield identity
+
+
+def choose(provisioner: Provisioner, wanted: str, environments: Iterable[str] = ()) -> Choice:
+    """Choose the runner for steps in these environments; one that was named is not looked for.
+
+    Args:
+        wanted: What `--runner` says; `auto` takes the last of `RUNNERS` that can run them all.
 
     Raises:
-        EnvironmentFailure: `docker` was asked for, and there is no engine or no image.
+        EnvironmentFailure: `auto` finds none.
     """
-    wanted = kiln.runner_name
-    if wanted is RunnerName.LOCAL:
-        return Choice(name=RunnerName.LOCAL)
-    from modelkiln.containers.owner import open_engine
-
-    environments = {name: kiln.environment(name) for name in sorted(set(names))}
-    if wanted is RunnerName.DOCKER:
-        for one in environments.values():
-            require_dockerfile(one)
-        return Choice(name=RunnerName.DOCKER, engine=open_engine())
-    for one in environments.values():
-        if not one.dockerfile.is_file():
-            return Choice(name=RunnerName.LOCAL, why=f"{one.name} has no Dockerfile")
-    try:
-        engine = open_engine()
-    except EnvironmentFailure as error:
-        return Choice(name=RunnerName.LOCAL, why=error.what.rstrip("."))
-    return _choose_by_images(kiln, engine, environments)
+    if wanted != AUTO:
+        return Choice(name=wanted)
+    known = _known(provisioner, environments)
+    obstacles: list[str] = []
+    for name in reversed(list(RUNNERS)):
+        try:
+            offer = RUNNERS[name].offer(provisioner, known, asked=False)
+        except EnvironmentFailure as error:
+            obstacles.append(error.what.rstrip("."))
+        else:
+            return Choice(name=name, why="; ".join(obstacles) or offer.why, offer=offer)
+    raise EnvironmentFailure(
+        "No runner can run these steps here.", "; ".join(obstacles), "invoke doctor says more."
+    )
 
 
-def _choose_by_images(
-    kiln: "Kiln", engine: "Engine", environments: "Mapping[str, Environment]"
-) -> Choice:
-    from modelkiln.containers.images import find_obstacle
+def make_runner(provisioner: Provisioner, choice: Choice, environments: Iterable[str]) -> Runner:
+    """Make the runner of a choice; its environments are made when it is told to get them ready.
 
-    for one in environments.values():
-        obstacle = find_obstacle(
-            engine, one, kiln.base(one), cache=kiln.cache, offline=kiln.options.offline
-        )
-        if obstacle:
-            return Choice(name=RunnerName.LOCAL, why=f"{engine} answers, but {obstacle}")
-    return Choice(name=RunnerName.DOCKER, why=f"{engine} answers", engine=engine)
-
-
-def make_runner(kiln: "Kiln", choice: Choice) -> "Runner":
-    """The runner of a choice; its environments are made when it is told to get them ready."""
-    from modelkiln.runners.provision import get_image, get_python
-
-    if choice.engine is None:
-        from modelkiln.runners.local import LocalRunner
-
-        return LocalRunner(lambda name: get_python(kiln, name))
-    from modelkiln.runners.docker import DockerRunner
-
-    engine = choice.engine
-    return DockerRunner(engine, lambda name: get_image(kiln, engine, name))
+    Raises:
+        EnvironmentFailure: The runner that was asked for cannot run them.
+    """
+    offer = choice.offer
+    if offer is None:
+        known = _known(provisioner, environments)
+        offer = RUNNERS[choice.name].offer(provisioner, known, asked=True)
+    return offer.make()
 
 
-def require_dockerfile(one: "Environment") -> None:
-    """EnvironmentFailure where an environment has no image."""
-    if not one.dockerfile.is_file():
-        raise EnvironmentFailure(
-            f"The environment {one.name} cannot be had as an image.",
-            f"There is no {one.dockerfile}.",
-            "Build with --runner local, or add a Dockerfile beside its lock.",
-        )
+def _known(provisioner: Provisioner, names: Iterable[str]) -> list[Environment]:
+    return [provisioner.environment(name) for name in sorted(set(names))]

@@ -7,9 +7,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+# Told how far a job is, 0 to 1 or None where it cannot be known, and what it is doing.
+OnProgress = Callable[[float | None, str], None]
 
 
 def is_terminal() -> bool:
@@ -160,3 +164,21 @@ class LiveBoard:
 def open_board() -> Board:
     """The board that fits where standard error goes."""
     return LiveBoard() if is_terminal() else PlainBoard()
+
+
+@contextmanager
+def show_progress(job: str) -> Iterator[OnProgress]:
+    """A board with one job, which appears with its first news."""
+    started = False
+    with open_board() as board:
+
+        def on_progress(share: float | None, text: str) -> None:
+            nonlocal started
+            if not started:
+                board.start(job, text)
+                started = True
+            board.update(job, share, text)
+
+        yield on_progress
+        if started:
+            board.end(job, f"ready  {job}")

@@ -27,7 +27,8 @@ from bench.quantized import (
     Quantized,
     Report,
 )
-from modelkiln.building.kiln import Kiln, Options
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.options import Options
 from modelkiln.errors import StageFailure, UsageError
 from modelkiln.util.machine import cpu_level
 

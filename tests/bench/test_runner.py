@@ -16,10 +16,11 @@ from bench import null, runner
 from bench.filled import fill_store
 from bench.runner import Cost, Report, compare_runners, counted_engine, make_empty_job
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import make_plan
 from modelkiln.errors import NotReproducible, StageFailure, UsageError
-from modelkiln.runners.base import OnProgress
 from modelkiln.runners.job import Job, Outcome
-from modelkiln.runners.local import LocalRunner
+from modelkiln.runners.processes import LocalRunner
+from modelkiln.util.console import OnProgress
 
 MakeKiln = Callable[..., Kiln]
 
@@ -164,10 +165,10 @@ def test_an_empty_stage_runs_and_leaves_nothing(make_kiln: MakeKiln, tmp_path: P
 def test_the_ingest_job_is_that_of_the_plan(make_kiln: MakeKiln) -> None:
     kiln = make_kiln()
     job = runner.make_ingest_job(kiln, "toy_a/words/toy-text")
-    step = next(iter(kiln.plan(kiln.targets("toy_a/words/toy-text")).steps.values()))
+    step = next(iter(make_plan(kiln, kiln.targets("toy_a/words/toy-text")).steps.values()))
     assert (job.name, job.modules, job.params) == (step.id, step.modules, step.params)
     assert job.stage == "ingest"
-    assert "exporters/ingest.py" in job.sources
+    assert "exporters/stages/ingest.py" in job.sources
 
 
 @pytest.mark.parametrize(

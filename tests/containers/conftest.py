@@ -18,7 +18,7 @@ from modelkiln.environments.base_images import BasePin, load_base
 from modelkiln.environments.environment import environment
 from modelkiln.errors import EnvironmentFailure
 from modelkiln.paths import REPOSITORY
-from modelkiln.runners.docker import DockerRunner
+from modelkiln.runners.containers import DockerRunner
 
 TOY_ROOMS = REPOSITORY / "tests" / "toy" / "docker"
 PODMAN = "MODELKILN_PODMAN"

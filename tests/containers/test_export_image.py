@@ -36,9 +36,9 @@ def invoke(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str
 @pytest.fixture(autouse=True)
 def export_image_can_be_had(docker_engine: Engine) -> None:
     kiln = Kiln()
-    export = kiln.environment("export")
+    export = kiln.provisioner.environment("export")
     obstacle = find_obstacle(
-        docker_engine, export, kiln.base(export), cache=kiln.cache, offline=False
+        docker_engine, export, kiln.provisioner.base(export), cache=kiln.cache, offline=False
     )
     if obstacle:
         leave_out(f"{docker_engine} answers, but {obstacle}")

@@ -487,7 +487,7 @@ import json, sys
 from pathlib import Path
 from modelkiln.containers.engine import connect
 from modelkiln.containers.images import ensure_image
-from modelkiln.environments.cache import environment
+from modelkiln.environments.environment import environment
 from modelkiln.environments.base_images import BasePin
 rooms, cache, base = sys.argv[1:]
 ensure_image(connect(), environment("bare", Path(rooms)), BasePin(**json.loads(base)),

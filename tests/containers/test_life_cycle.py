@@ -21,7 +21,7 @@ from modelkiln.environments.base_images import BasePin
 from modelkiln.environments.environment import environment
 from modelkiln.errors import EnvironmentFailure, Interrupted, KilnError, OutOfSpace, StageFailure
 from modelkiln.paths import REPOSITORY
-from modelkiln.runners.docker import DockerRunner, memory_limit
+from modelkiln.runners.containers import DockerRunner, memory_limit
 from modelkiln.runners.job import Job
 from modelkiln.util.units import human_bytes
 from tests.containers.conftest import TOY_ROOMS, leave_out
@@ -148,7 +148,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {repository!r})
 from modelkiln.containers.engine import connect
-from modelkiln.runners.docker import DockerRunner
+from modelkiln.runners.containers import DockerRunner
 from tests.containers.conftest import TOY_ROOMS, leave_out
 from tests.jobs import make_job
 folder = Path({folder!r})

@@ -15,7 +15,7 @@ from modelkiln.containers.sealing import PYTHON
 from modelkiln.errors import EnvironmentFailure, KilnError, StageFailure
 from modelkiln.paths import REPOSITORY
 from modelkiln.runners import guard
-from modelkiln.runners.docker import GUARD, DockerRunner
+from modelkiln.runners.containers import GUARD, DockerRunner
 from modelkiln.runners.job import Job, Outcome
 from tests.jobs import WRITE, make_job
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.exporters.dinov2s import Dinov2s
-from tests.exporters.stages import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
-from tests.exporters.trackers import Trackers
+from tests.exporters.dinov2.models import Dinov2s
+from tests.exporters.sam2.tracker.models import Trackers
+from tests.exporters.shrunken import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def weights(scratch: Callable[[str], Path]) -> Path:
     """Random weights of the shrunken architecture."""
     params = {**ARCHITECTURE, "source": {"kind": "random", "seed": 0}, "upstream": UPSTREAM}
-    modules = ["exporters.ingest", "exporters.sam2.ingest"]
+    modules = ["exporters.stages.ingest", "exporters.sam2.ingest"]
     return run_stage(scratch("ingest"), "ingest", modules, params, {})["weights.safetensors"]
 
 
@@ -38,7 +38,7 @@ def reference(scratch: Callable[[str], Path], weights: Path) -> Done:
     return run_stage(
         scratch("reference"),
         "reference",
-        ["exporters.reference", "exporters.sam2.image.reference"],
+        ["exporters.stages.reference", "exporters.sam2.image.reference"],
         {**ARCHITECTURE, "upstream": UPSTREAM},
         {"weights.safetensors": weights, **pictures},
     )
@@ -69,7 +69,7 @@ def export(scratch: Callable[[str], Path], weights: Path) -> Export:
             **params,
         }
         inputs = {"weights.safetensors": weights, **patches}
-        modules = ["exporters.export", provider]
+        modules = ["exporters.stages.export", provider]
         return run_stage(scratch("export"), "export", modules, given, inputs)
 
     return run
@@ -101,7 +101,9 @@ def convert(scratch: Callable[[str], Path]) -> Callable[..., Done]:
             "metadata": {"model": "shrunken", "license": "Apache-2.0"},
         }
         inputs = {graph["file"]: traced[graph["file"]] for graph in graphs}
-        return run_stage(scratch("convert"), "convert", ["exporters.convert"], params, inputs)
+        return run_stage(
+            scratch("convert"), "convert", ["exporters.stages.convert"], params, inputs
+        )
 
     return run
 
@@ -140,7 +142,7 @@ def verify(scratch: Callable[[str], Path], reference: Done) -> Callable[..., Don
             "cases.json": cases,
             "tensors.safetensors": reference["tensors.safetensors"],
         }
-        modules = ["exporters.verify", "exporters.sam2.image.verify"]
+        modules = ["exporters.stages.verify", "exporters.sam2.image.verify"]
         params = {"contract": shrink(contract), "opset": opset}
         return run_stage(folder, "verify", modules, params, inputs)
 

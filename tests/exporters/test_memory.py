@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.exporters.stages import ROOT
+from tests.exporters.shrunken import ROOT
 
 # 50 blocks of 8 MiB between small ones that live on, as a trace makes them.
 PROGRAM = """

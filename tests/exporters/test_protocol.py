@@ -12,7 +12,7 @@ import pytest
 
 from exporters import __main__
 from exporters.protocol import StageError, Step, read_step, write_json
-from tests.exporters.stages import ROOT, write_step
+from tests.exporters.shrunken import ROOT, write_step
 
 STAGE = """
 import errno, os, sys

@@ -12,7 +12,7 @@ import pytest
 from exporters import upstream
 from exporters.protocol import StageError
 from exporters.upstream import apply_series, check_upstream, package_digest
-from tests.exporters.stages import PATCHES, UPSTREAM, Done
+from tests.exporters.shrunken import PATCHES, UPSTREAM, Done
 
 PATCH = """Why.
 ---

@@ -62,7 +62,7 @@ def test_all_tokens_equal_those_of_unpatched_pytorch(out: Path) -> None:
 
 def test_the_example_runs_as_it_stands(out: Path, tmp_path: Path) -> None:
     kiln = Kiln()
-    python = find(kiln.environment("export"), kiln.cache)
+    python = find(kiln.provisioner.environment("export"), kiln.cache)
     assert python is not None
     done = subprocess.run(
         [python, out / TARGET / "example.py", PHOTOGRAPH],

@@ -90,7 +90,7 @@ def use(target: str, folder: Path) -> None:
     kiln = Kiln()
     example = artifacts_root() / "out" / target / "example.py"
     for name in ("export", "quantize"):
-        python = find(kiln.environment(name), kiln.cache)
+        python = find(kiln.provisioner.environment(name), kiln.cache)
         assert python is not None
         mask = folder / "mask.png"
         mask.unlink(missing_ok=True)

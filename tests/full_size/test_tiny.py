@@ -67,7 +67,7 @@ def test_a_second_build_does_nothing(built: Path) -> None:
 @pytest.mark.parametrize("target", [TARGET, TREEDECT])
 def test_the_example_runs_as_it_stands(built: Path, tmp_path: Path, target: str) -> None:
     kiln = Kiln()
-    python = find(kiln.environment("export"), kiln.cache)
+    python = find(kiln.provisioner.environment("export"), kiln.cache)
     assert python is not None
     subprocess.run(
         [python, built / target / "example.py", PHOTOGRAPH, "225", "130"], cwd=tmp_path, check=True

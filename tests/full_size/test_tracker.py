@@ -51,7 +51,7 @@ for number in range(3):
 
 def _in_export(script: str, *arguments: object) -> None:
     kiln = Kiln()
-    python = find(kiln.environment("export"), kiln.cache)
+    python = find(kiln.provisioner.environment("export"), kiln.cache)
     assert python is not None
     subprocess.run([python, "-c", script, *map(str, arguments)], check=True)
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from exporters import assess
+from exporters.graphs.sessions import Session
 from exporters.protocol import Result, Step
-from exporters.sessions import Session
+from exporters.stages import assess
 
 Floats = NDArray[np.float32]
 
@@ -220,7 +220,7 @@ class Case:
             Step(
                 step="small/small/onnx-int8/verify",
                 stage="assess",
-                modules=("exporters.assess", provider),
+                modules=("exporters.stages.assess", provider),
                 params=params,
                 inputs=inputs,
                 out=self.out,

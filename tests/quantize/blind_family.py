@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from exporters.parity import Check, TensorCheck
-from exporters.verify import Reference, Run
+from exporters.checks.parity import Check, TensorCheck
+from exporters.checks.reference import Reference, Run
 from tests.quantize import small_family
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from exporters.parity import Check, compare_masks, compare_tensors
-from exporters.verify import Reference, Run
+from exporters.checks.parity import Check, compare_masks, compare_tensors
+from exporters.checks.reference import Reference, Run
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:

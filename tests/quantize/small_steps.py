@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from exporters import calibrate, quantize
+from exporters.graphs.sessions import run_kernels
 from exporters.protocol import Result, Step
-from exporters.sessions import run_kernels
+from exporters.stages import calibrate, quantize
 from tests.quantize.small_nets import GOLDEN, make_picture
 
 PREPROCESSING = {"resize": "bilinear with antialiasing, squashed to a square"}
@@ -86,7 +86,7 @@ def make_step(
     return Step(
         step=f"small/{stage}",
         stage=stage,
-        modules=(f"exporters.{stage}",),
+        modules=(f"exporters.stages.{stage}",),
         params=params,
         inputs=inputs,
         out=out,

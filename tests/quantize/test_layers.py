@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.parity import LoopCheck
+from exporters.checks.parity import LoopCheck
+from exporters.checks.quality import CLOSED_LOOP, judge
+from exporters.graphs.sessions import CPU
 from exporters.precision.layers import find_layers
 from exporters.precision.ranges import RangeObserver
 from exporters.precision.weights import quantize_channels, scale_of
 from exporters.protocol import StageError
-from exporters.quality import CLOSED_LOOP, judge
-from exporters.sessions import CPU
 from tests.quantize.small_nets import make_encoder, make_picture
 from tests.quantize.small_steps import (
     count_kernels,

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
-from exporters import compare_files, inspect_graph
-from exporters.graphs import count_ops
-from exporters.pictures import load_picture, preprocess
+from exporters.graphs.sessions import Session
+from exporters.graphs.structure import count_ops
+from exporters.media.pictures import load_picture, preprocess
 from exporters.protocol import Result, StageError
-from exporters.sessions import Session
+from exporters.stages import compare_files, inspect_graph
 from tests.quantize.small_steps import make_step
 
 HEIGHT, WIDTH, CHANNELS = 32, 48, 24

@@ -13,9 +13,9 @@ import pytest
 from modelopt.onnx.quantization import quantize as modelopt_quantize
 from onnx import TensorProto, numpy_helper
 
-from exporters.calibration import PictureReader, resample_of
+from exporters.graphs.sessions import Session
+from exporters.precision.calibration import PictureReader, resample_of
 from exporters.protocol import StageError
-from exporters.sessions import Session
 from tests.quantize.small_nets import (
     LINEARS,
     SIDE,

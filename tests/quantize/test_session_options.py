@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.benefit import peak_memory
-from exporters.kernels import count_kernels
+from exporters.checks.benefit import peak_memory
+from exporters.checks.kernels import count_kernels
+from exporters.checks.runtime import Runtime
+from exporters.graphs.sessions import CPU, CUDA, RuntimeFailure, Session, Sessions, run_kernels
 from exporters.protocol import StageError
-from exporters.sessions import CPU, CUDA, RuntimeFailure, Session, Sessions, run_kernels
-from exporters.verify import Runtime
 from tests.quantize.assess_case import NO_FAULTS, OPSET, WIDTHS, Case
 
 LEAVE_ALONE = {"session.disable_quant_qdq": "1"}

@@ -14,7 +14,8 @@ from bench import samexporter
 from bench.commands import MODEL, TARGET
 from bench.contenders import get_tools, ingest_weights
 from modelkiln.building.build import build
-from modelkiln.building.kiln import Kiln, Options
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.options import Options
 from tests.web.node import WEB, Checked
 
 pytestmark = pytest.mark.full_size
@@ -61,7 +62,7 @@ def test_the_encoder_of_samexporter_still_fails(
         python=python,
         tools=folder,
         model=MODEL,
-        environment=kiln.environment("export").digest,
+        environment=kiln.provisioner.environment("export").digest,
         cache=kiln.cache,
     )
     done = check(theirs, "--graphs=encoder", "--expect-failure=ShapeInferenceError")

@@ -9,7 +9,7 @@ import torch
 from exporters.dinov2.features.modules import Features
 from exporters.dinov2.model import load_model, read_size
 from exporters.dinov2.position import resample
-from exporters.export import Graph
+from exporters.graphs.tracing import Graph
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:

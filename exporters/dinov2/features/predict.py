@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exporters.dinov2.features.components import find_components, to_colours
-from exporters.overlay import canvas_size, enlarge
-from exporters.pictures import preprocess
-from exporters.predict import Drawing, Request
+from exporters.graphs.sessions import Sessions
+from exporters.media.drawing import Drawing, Request
+from exporters.media.overlay import canvas_size, enlarge
+from exporters.media.pictures import preprocess
+from exporters.media.sheet import Caption, Colour
 from exporters.protocol import report_progress
-from exporters.sessions import Sessions
-from exporters.sheet import Caption, Colour
 
 _CHANNELS: Final[dict[str, Colour]] = {
     "red": (255, 0, 0),

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from exporters.dinov2.model import build_model, fill, read_size
-from exporters.pictures import load_picture, normalize, resize
+from exporters.media.pictures import load_picture, normalize, resize
 from exporters.protocol import report_progress
 
 _OFFSET: Final = 0.1

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from exporters.parity import Check, compare_tensors
-from exporters.pictures import normalize
+from exporters.checks.parity import Check, compare_tensors
+from exporters.checks.reference import Reference, Run
+from exporters.media.pictures import normalize
 from exporters.protocol import report_progress
-from exporters.verify import Reference, Run
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from exporters.export import Graph
+from exporters.graphs.tracing import Graph
 from exporters.sam2.image.modules import ImageEncoder, MaskDecoder
 from exporters.sam2.model import load_model
 

@@ -5,10 +5,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.overlay import Drawn, canvas_size, caption_masks, draw_masks
-from exporters.pictures import masks_to_picture
-from exporters.predict import Drawing, Request
-from exporters.prompts import PromptSet, read_prompts
+from exporters.media.drawing import Drawing, Request
+from exporters.media.overlay import Drawn, canvas_size, caption_masks, draw_masks
+from exporters.media.pictures import masks_to_picture
+from exporters.media.prompts import PromptSet, read_prompts
 from exporters.protocol import report_progress
 from exporters.sam2.image.predictor import Prediction, open_graphs
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.pictures import preprocess
-from exporters.prompts import PromptSet
+from exporters.graphs.sessions import Sessions
+from exporters.media.pictures import preprocess
+from exporters.media.prompts import PromptSet
 from exporters.protocol import BAD_INPUT, StageError, report_progress
-from exporters.sessions import Sessions
 
 Tensors = dict[str, NDArray[np.float32]]
 

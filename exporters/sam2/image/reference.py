@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.pictures import load_picture, resize
+from exporters.media.pictures import load_picture, resize
 from exporters.protocol import report_progress
 from exporters.sam2.image.prompts import Floats, Prompts, make_prompts
 from exporters.sam2.model import load_model, require_eval

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.parity import Check, compare_masks, compare_scores, compare_tensors
-from exporters.pictures import masks_to_picture, normalize
+from exporters.checks.parity import Check, compare_masks, compare_scores, compare_tensors
+from exporters.checks.reference import Arrays, Reference, Run
+from exporters.media.pictures import masks_to_picture, normalize
 from exporters.protocol import report_progress
-from exporters.verify import Arrays, Reference, Run
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.pictures import masks_to_picture
+from exporters.media.pictures import masks_to_picture
 from exporters.sam2.tracker.memory import RECENT, Recall, pointer_reach
 
 Floats: TypeAlias = NDArray[np.float32]

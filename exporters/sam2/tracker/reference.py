@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from exporters.pictures import load_picture, normalize
+from exporters.media.pictures import load_picture, normalize
 from exporters.protocol import report_progress
 from exporters.sam2.model import load_predictor, require_eval
 from exporters.sam2.tracker.cases import (

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from exporters.pictures import load_picture
+from exporters.media.pictures import load_picture
 
 HEIGHT: Final = 288
 WIDTH: Final = 432

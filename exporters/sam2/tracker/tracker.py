@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporters.pictures import preprocess
+from exporters.media.pictures import preprocess
 from exporters.protocol import BAD_INPUT, StageError
 from exporters.sam2.tracker.calls import (
     Calls,

@@ -7,13 +7,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.parity import Check, TensorCheck, compare_steps, compare_tensors
-from exporters.pictures import masks_to_picture, normalize
+from exporters.checks.parity import Check, TensorCheck, compare_steps, compare_tensors
+from exporters.checks.reference import Arrays, Reference, Run
+from exporters.media.pictures import masks_to_picture, normalize
 from exporters.protocol import report_progress
 from exporters.sam2.tracker.calls import Mask
 from exporters.sam2.tracker.script import from_json, plain_objects
 from exporters.sam2.tracker.tracker import Tracker
-from exporters.verify import Arrays, Reference, Run
 
 Floats = NDArray[np.float32]
 

@@ -175,7 +175,7 @@ class LowerPrecision:
             params,
             inputs,
             environment=form.environment,
-            modules=("exporters.assess", f"{provider}.verify"),
+            modules=("exporters.stages.assess", f"{provider}.verify"),
             gpu=cuda,
         )
 

@@ -24,9 +24,9 @@ from bench.sides.public_attention import (
     write_graph,
 )
 from bench.sides.side import Floats, Inputs, peak_bytes
-from exporters.random_weights import draw_weights
 from exporters.sam2.model import build_model, load_model
 from exporters.sam2.tracker.memory_attention import TrackerMemoryAttention
+from exporters.weights.random import draw_weights
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 CONFIG: Final = "configs/sam2.1/sam2.1_hiera_t.yaml"

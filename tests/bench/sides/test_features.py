@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from bench.sides.features import join_tokens, make_picture
 from bench.sides.operators import IN_ATTENTION, WITH_WEIGHTS, sum_operators
 from exporters.dinov2.checkpoint import Checkpoint
-from exporters.random_weights import draw_weights
+from exporters.weights.random import draw_weights
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 WIDTH, DEPTH, SIDE = 48, 2, 70

@@ -459,7 +459,7 @@ def test_another_time_zone_umask_and_seed_change_nothing(command_line: Invoke) -
 def test_a_stage_that_reads_the_hash_seed_is_not_reproducible(
     invoke: Invoke, toy_copy: Path
 ) -> None:
-    export = toy_copy / "exporters" / "export.py"
+    export = toy_copy / "exporters" / "stages" / "export.py"
     text = export.read_text()
     export.write_text(text.replace('"words: " +', 'f"{hash(str(step.stage))} words: " +'))
     done = invoke("reproduce", TARGET, *RANDOM)

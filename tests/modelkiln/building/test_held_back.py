@@ -10,6 +10,7 @@ import pytest
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import find_manifest
+from modelkiln.building.prepare import make_plan, resolve_plan
 from modelkiln.commands.verify import verify_target, verify_targets
 from modelkiln.errors import UsageError
 
@@ -79,8 +80,8 @@ def catalog(
 ) -> Path:
     """A toy catalog with a format that replaces the other, and does not pay."""
     (toy_copy / "formats" / "toy-small.toml").write_text(FORMAT)
-    (toy_copy / "exporters" / "quantize.py").write_text(QUANTIZE)
-    (toy_copy / "exporters" / "assess.py").write_text(ASSESS)
+    (toy_copy / "exporters" / "stages" / "quantize.py").write_text(QUANTIZE)
+    (toy_copy / "exporters" / "stages" / "assess.py").write_text(ASSESS)
     (toy_copy / "exporters" / "toy" / "verify.py").write_text("")
     contract = toy_copy / "contracts" / "words.toml"
     text = contract.read_text().replace('["toy-text"]', '["toy-text", "toy-small"]')
@@ -88,14 +89,14 @@ def catalog(
     stages = toy_copy / "stages.toml"
     limits = stages.read_text().partition("[reference]")[2].partition("[export]")[0]
     stages.write_text(f"{stages.read_text()}\n[quantize]{limits}\n[assess]{limits}")
-    monkeypatch.setattr(Kiln, "has_gpu", False)
+    monkeypatch.setattr(Kiln, "gpu", "")
     # The stages have run, so that a test is about what becomes of their results.
     make_built(GLOB, published=False)
     return toy_copy
 
 
 def let_pay(catalog: Path, said: str) -> None:
-    path = catalog / "exporters" / "assess.py"
+    path = catalog / "exporters" / "stages" / "assess.py"
     path.write_text(path.read_text().replace("PAYS = False", said))
 
 
@@ -182,12 +183,14 @@ def test_it_is_verified_anew_beside_what_it_replaces(
         with pytest.raises(UsageError, match="toy-small@long has not been built"):
             verify_targets(long, text)
     # The published files are what is checked, so the store may have lost them.
-    done = kiln.resolve(kiln.plan([target]))["toy_a+random0/words/toy-small/quantize"].record
+    done = resolve_plan(kiln, make_plan(kiln, [target]))[
+        "toy_a+random0/words/toy-small/quantize"
+    ].record
     assert done is not None
     kiln.store.blob_path(done.outputs["quantization.json"].sha256).unlink()
     assert verify_target(make_kiln(), target)["summary"] == "fewer words agree"
     step = "toy_a+random0/words/toy-text/verify"
-    record = kiln.resolve(kiln.plan([target]))[step].record
+    record = resolve_plan(kiln, make_plan(kiln, [target]))[step].record
     assert record is not None
     kiln.store.blob_path(record.outputs["verification.json"].sha256).unlink()
     with pytest.raises(UsageError, match="checked against is not in the store") as caught:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from modelkiln.building.scheduler import Event, Run, Slots, run_plan
+from modelkiln.building.scheduler import Event, Run, Scheduler, Slots
 from modelkiln.errors import Interrupted, StageFailure
 from modelkiln.planning.graph import Input, Plan, Step, StepOutput
 from modelkiln.planning.keys import Resolved, Status
@@ -82,7 +82,7 @@ class Kitchen:
 
     def run(self, *steps: Step, slots: Slots | None = None, keep_going: bool = False) -> Run:
         plan = Plan(steps={one.id: one for one in steps}, targets=())
-        return run_plan(
+        return Scheduler(
             plan,
             resolve=self.resolve,
             execute=self.execute,
@@ -90,7 +90,7 @@ class Kitchen:
             slots=slots or Slots(cpus=2, memory=100, jobs=9),
             keep_going=keep_going,
             on_event=lambda one, event, _: self.events.append((one.id, event)),
-        )
+        ).go()
 
 
 def test_steps_run_after_what_they_need_and_side_by_side() -> None:
@@ -205,13 +205,13 @@ def test_ctrl_c_between_any_two_lines_ends_the_run(when: Event) -> None:
 
     began = time.monotonic()
     with pytest.raises(Interrupted):
-        run_plan(
+        Scheduler(
             plan,
             resolve=kitchen.resolve,
             execute=kitchen.execute,
             stop=kitchen.stop,
             slots=Slots(cpus=1, memory=10, jobs=1),
             on_event=interrupt,
-        )
+        ).go()
     assert time.monotonic() - began < 5
     assert not kitchen.running

@@ -78,7 +78,9 @@ def test_a_changed_artifact_is_looked_at(
     assert unchanged.recall(question) is None
 
 
-@pytest.mark.parametrize("name", ["exporters/export.py", "models/toy.toml", "pictures/toy.txt"])
+@pytest.mark.parametrize(
+    "name", ["exporters/stages/export.py", "models/toy.toml", "pictures/toy.txt"]
+)
 def test_an_edited_source_is_looked_at(question: str, toy_copy: Path, name: str) -> None:
     path = toy_copy / name
     found = path.stat()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import make_plan
 from modelkiln.catalog.weights import FileWeights
 from modelkiln.commands import matrix
 from modelkiln.commands.matrix import Leg, make_legs, show_matrix
@@ -28,14 +29,14 @@ def catalog(toy_copy: Path) -> Path:
 
 
 def put_on_gpu(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[Step], bool]) -> None:
-    plan = Kiln.plan
+    plan = make_plan
 
     def changed(kiln: Kiln, *given: Any) -> Plan:
         made = plan(kiln, *given)
         steps = {n: replace(one, gpu=wanted(one)) for n, one in made.steps.items()}
         return replace(made, steps=steps)
 
-    monkeypatch.setattr(Kiln, "plan", changed)
+    monkeypatch.setattr("modelkiln.commands.matrix.make_plan", changed)
 
 
 def legs_of(kiln: Kiln, text: str = ALL) -> Mapping[str, Leg]:
@@ -81,8 +82,8 @@ def test_the_lines_are_what_github_takes(
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("=")[0] for line in lines] == ["matrix", "images"]
     told, images = (json.loads(line.partition("=")[2]) for line in lines)
-    bare = kiln.environment("bare")
-    digest = bare.image_digest(kiln.base(bare))
+    bare = kiln.provisioner.environment("bare")
+    digest = bare.image_digest(kiln.provisioner.base(bare))
     image = {"name": "bare", "image": f"modelkiln/bare:{digest[:16]}", "digest": digest}
     assert images == [image]
     assert len(told["include"]) == TOYS
@@ -106,7 +107,7 @@ def test_it_is_the_same_each_time_and_whatever_is_built(
 
 def change_source(catalog: Path) -> None:
     # The sources of what makes the graphs are among its parameters as well; this one is not.
-    path = catalog / "exporters" / "reference.py"
+    path = catalog / "exporters" / "stages" / "reference.py"
     path.write_text(path.read_text() + "\n# changed\n")
 
 
@@ -154,7 +155,7 @@ def test_the_time_is_that_of_the_steps_and_no_more_than_a_job_may_take(
 ) -> None:
     put_on_gpu(monkeypatch, lambda step: "toy_b" in step.id)
     kiln = make_kiln()
-    count = len(kiln.plan(kiln.targets("toy_a/words/toy-text")).steps)
+    count = len(make_plan(kiln, kiln.targets("toy_a/words/toy-text")).steps)
     assert legs_of(kiln, "toy_a/words/toy-text")["toy_a+random0"].timeout == 30 + count
     stages = catalog / "stages.toml"
     stages.write_text(stages.read_text().replace("timeout_s = 60", "timeout_s = 20000"))
@@ -189,7 +190,7 @@ def test_weights_of_this_machine_are_refused(catalog: Path, make_kiln: MakeKiln)
 def test_an_environment_without_an_image_is_refused(toy_copy: Path, make_kiln: MakeKiln) -> None:
     (toy_copy / "docker" / "bare" / "Dockerfile").unlink(missing_ok=True)
     kiln = make_kiln()
-    with pytest.raises(EnvironmentFailure, match="bare cannot be had as an image"):
+    with pytest.raises(EnvironmentFailure, match="bare is not available as an image"):
         make_legs(kiln, kiln.targets("toy_a/words/toy-text"))
 
 

@@ -46,7 +46,7 @@ def run(step: Step) -> Result:
 @pytest.fixture
 def family(toy_copy: Path) -> Path:
     """The toy's catalog with a stage `predict`, added by files alone."""
-    (toy_copy / "exporters" / "predict.py").write_text(STAGE)
+    (toy_copy / "exporters" / "stages" / "predict.py").write_text(STAGE)
     (toy_copy / "exporters" / "toy" / "predict.py").write_text('LINE = "and no more"\n')
     contract = toy_copy / "contracts" / "words.toml"
     contract.write_text(f'yields = "text"\n{contract.read_text()}')

@@ -124,7 +124,7 @@ def run(step: Step) -> Result:
 def kiln(toy_copy: Path, make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch) -> Kiln:
     """A kiln whose stages of these names are toys, in an environment of Python alone."""
     for name, text in STAGES.items():
-        (toy_copy / "exporters" / f"{name}.py").write_text(text)
+        (toy_copy / "exporters" / "stages" / f"{name}.py").write_text(text)
     monkeypatch.setattr(quantize, "ENVIRONMENT", "bare")
     return make_kiln(runner="local")
 

@@ -9,6 +9,7 @@ import pytest
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.commands import test as module
+from modelkiln.environments.provisioner import Provisioner
 from modelkiln.errors import StageFailure, UsageError
 
 MakeKiln = Callable[..., Kiln]
@@ -25,7 +26,7 @@ BUSY_ONE = run_python(BUSY)
 @pytest.fixture
 def kiln(make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch) -> Kiln:
     """A kiln whose lint fails at once, and whose other parts take 0.3 s of a processor."""
-    monkeypatch.setattr(module, "get_tools", lambda *_: Path("tools"))
+    monkeypatch.setattr(Provisioner, "tools", lambda *_: Path("tools"))
     monkeypatch.setattr(module, "_lint", lambda _: [run_python("raise SystemExit(1)"), BUSY_ONE])
     monkeypatch.setattr(module, "_pytest", lambda *_, **__: BUSY_ONE)
     monkeypatch.setattr(module, "_room_pytest", lambda *_: BUSY_ONE)
@@ -87,7 +88,7 @@ def test_the_host_tests_run_on_the_processors_that_there_are(
         given.append(command)
         return 0
 
-    monkeypatch.setattr(module, "get_tools", lambda *_: Path("tools"))
+    monkeypatch.setattr(Provisioner, "tools", lambda *_: Path("tools"))
     monkeypatch.setattr(module, "cpu_count", lambda: processors)
     monkeypatch.setattr(module, "_run", run)
     module.run_tests(make_kiln(), "host,containers")

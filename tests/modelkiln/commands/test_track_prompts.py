@@ -69,7 +69,7 @@ def test_as_many_objects_as_the_stage_takes() -> None:
     assert len(read_video_prompts(["0,0,1,1"] * MAX_OBJECTS, [])) == MAX_OBJECTS
     named = [f"{number}:1,1@{number % 2}" for number in range(256 - MAX_OBJECTS, 256)]
     assert len(read_video_prompts([], named * 2)) == MAX_OBJECTS
-    stage = Path(__file__).parents[3] / "exporters" / "object_prompts.py"
+    stage = Path(__file__).parents[3] / "exporters" / "media" / "object_prompts.py"
     found = re.findall(r"^MAX_OBJECTS\b.* = ([0-9]+)$", stage.read_text(), re.MULTILINE)
     assert found == [str(MAX_OBJECTS)]
 

@@ -23,6 +23,7 @@ from modelkiln.environments.cache import (
     prune,
 )
 from modelkiln.environments.environment import Environment, environment, tools_digest
+from modelkiln.environments.lockfile import read_lock
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError, UsageError
 from modelkiln.paths import REPOSITORY
 from modelkiln.util import machine
@@ -134,7 +135,7 @@ def test_selftest_and_mtime_are_not_part_of_it(wanted: Environment) -> None:
 def test_interpreter_is_part_of_it(wanted: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     before, tools = again(wanted).digest, tools_digest(wanted.lock)
     other = Interpreter(implementation="cpython", version="3.11.99", machine="x86_64")
-    monkeypatch.setattr(module, "interpreter", lambda: other)
+    monkeypatch.setattr("modelkiln.environments.environment.interpreter", lambda: other)
     assert again(wanted).digest != before
     assert tools_digest(wanted.lock) != tools
     assert again(wanted).identity()["interpreter"] == "cpython-3.11.99-x86_64"
@@ -378,7 +379,7 @@ def test_wrong_platform_stops_before_anything(
 def test_export_settings_are_good() -> None:
     export = environment("export")
     settings = install.read_settings(export.settings)
-    names = {one.name for one in uv.read_lock(export.lock)}
+    names = {one.name for one in read_lock(export.lock)}
     assert settings.seed <= names
     assert settings.bytes > 4_000_000_000
 
@@ -388,7 +389,7 @@ def test_uv_itself_installs_a_small_lock(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()
     room = tmp_path / "docker" / "real"
     room.mkdir(parents=True)
-    locked = uv.read_lock(REPOSITORY / "requirements" / "dev.txt")
+    locked = read_lock(REPOSITORY / "requirements" / "dev.txt")
     text = next(one.text for one in locked if one.name == "iniconfig")
     (room / "requirements.txt").write_text(f"{text}\n")
     (room / "environment.toml").write_text("bytes = 100000\nseed = []\n[variables]\n")

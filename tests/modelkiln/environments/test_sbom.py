@@ -16,6 +16,7 @@ from modelkiln.building.kiln import Kiln
 from modelkiln.environments.base_images import load_base
 from modelkiln.environments.environment import Environment, environment
 from modelkiln.environments.lockfile import read_lock
+from modelkiln.environments.provisioner import Provisioner
 from modelkiln.environments.sbom import bill_of_materials
 from modelkiln.paths import REPOSITORY
 
@@ -115,7 +116,7 @@ def test_the_command_writes_it(
     from modelkiln.commands.sbom import write_sbom
 
     kiln = make_kiln()
-    monkeypatch.setattr(kiln, "environment", lambda _: export)
+    monkeypatch.setattr(Provisioner, "environment", lambda *_: export)
     monkeypatch.delenv("MODELKILN_PINS", raising=False)
     write_sbom(kiln, "export", str(tmp_path / "export.cdx.json"))
     assert capsys.readouterr().out == ""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import make_plan, prepare, resolve_plan
 from modelkiln.commands.plan import find_reasons
 from modelkiln.errors import UsageError
 from modelkiln.planning.keys import Status, explain
@@ -23,12 +24,12 @@ STEPS = ["ingest", "export", "convert", "reference", "verify"]
 
 
 def statuses(kiln: Kiln, text: str = TARGET) -> dict[str, Status]:
-    resolved = kiln.resolve(kiln.plan(kiln.targets(text)))
+    resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(text)))
     return {name.rpartition("/")[2]: one.status for name, one in resolved.items()}
 
 
 def reasons(kiln: Kiln, text: str = TARGET) -> dict[str, list[str]]:
-    resolved = kiln.resolve(kiln.plan(kiln.targets(text)))
+    resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(text)))
     return {name.rpartition("/")[2]: find_reasons(kiln, one) for name, one in resolved.items()}
 
 
@@ -40,7 +41,7 @@ def make(kiln: Kiln, text: str = TARGET) -> dict[str, float]:
 
 
 def test_steps_come_after_what_they_need(make_kiln: MakeKiln) -> None:
-    plan = make_kiln().plan(make_kiln().targets("toy_*/words/toy-text"))
+    plan = prepare(make_kiln(), "toy_*/words/toy-text").plan
     seen: set[str] = set()
     for step in plan.steps.values():
         assert set(step.needs) <= seen
@@ -68,12 +69,12 @@ def edit(path: Path, text: str = "\n# A comment.\n") -> None:
 @pytest.mark.parametrize(
     ("file", "runs"),
     [
-        ("exporters/ingest.py", {"ingest"}),
-        ("exporters/reference.py", {"reference"}),
+        ("exporters/stages/ingest.py", {"ingest"}),
+        ("exporters/stages/reference.py", {"reference"}),
         # The graphs' metadata names the digest of the sources that made them.
-        ("exporters/export.py", {"export", "convert"}),
-        ("exporters/convert.py", {"convert"}),
-        ("exporters/verify.py", {"verify"}),
+        ("exporters/stages/export.py", {"export", "convert"}),
+        ("exporters/stages/convert.py", {"convert"}),
+        ("exporters/stages/verify.py", {"verify"}),
         ("exporters/toy/behaviour.py", set(STEPS)),
         ("pictures/toy.txt", {"reference"}),
         ("docker/bare/requirements.txt", set(STEPS)),
@@ -119,7 +120,7 @@ def test_a_setting_is_named(make_kiln: MakeKiln, built: Path, toy_copy: Path) ->
 
 def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln, built: Path) -> None:
     kiln = make_kiln()
-    resolved = kiln.resolve(kiln.plan(kiln.targets(TARGET)))
+    resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(TARGET)))
     record = resolved["toy_a+random0/words/export"].record
     assert record is not None
     kiln.store.blob_path(record.outputs["words.txt"].sha256).unlink()
@@ -128,7 +129,7 @@ def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln, built: Path)
 
 
 def test_a_broken_stage_is_found_before_anything_runs(make_kiln: MakeKiln, toy_copy: Path) -> None:
-    (toy_copy / "exporters" / "convert.py").write_text("def run(:\n")
+    (toy_copy / "exporters" / "stages" / "convert.py").write_text("def run(:\n")
     kiln = make_kiln()
     with pytest.raises(UsageError, match=r"convert\.py is no valid Python"):
         build(kiln, kiln.targets(TARGET))

@@ -12,7 +12,8 @@ import pytest
 from modelkiln.building import kiln as kilns
 from modelkiln.building.build import Built, rests_on
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.session import Session
+from modelkiln.building.prepare import make_keys, make_plan
+from modelkiln.building.session import STEPS, Session
 from modelkiln.catalog.pictures import spare
 from modelkiln.commands.matrix import make_legs
 from modelkiln.errors import EnvironmentFailure, UsageError
@@ -28,7 +29,7 @@ CALIBRATE = f"{NAME}/image/calibrate@calib16.cpu.graphs-encoder.max.ops-MatMul"
 
 
 def see_gpu(kiln: Kiln, found: bool) -> Kiln:
-    kiln.__dict__["has_gpu"] = found
+    kiln.__dict__["gpu"] = "a GPU, 1" if found else ""
     return kiln
 
 
@@ -38,7 +39,7 @@ def steps(make_kiln: MakeKiln) -> Callable[..., Mapping[str, Step]]:
 
     def plan(*texts: str, gpu: bool = False, **options: Any) -> Mapping[str, Step]:
         kiln = see_gpu(make_kiln(**options), gpu)
-        return kiln.plan(kiln.targets(texts)).steps
+        return make_plan(kiln, kiln.targets(texts)).steps
 
     return plan
 
@@ -56,8 +57,8 @@ def test_a_target_is_float32_s_steps_and_three_more(steps: Steps) -> None:
     assert {found[name].environment for name in more} == {"quantize"}
     assert {one.environment for one in fp32.values()} == {"export"}
     assert [found[name].modules for name in more[1:]] == [
-        ("exporters.quantize",),
-        ("exporters.assess", "exporters.sam2.image.verify"),
+        ("exporters.stages.quantize",),
+        ("exporters.stages.assess", "exporters.sam2.image.verify"),
     ]
     assert not any(one.gpu for one in found.values())
 
@@ -238,7 +239,7 @@ def test_until_stops_after_each_stage(make_kiln: MakeKiln) -> None:
     kiln = see_gpu(make_kiln(), False)
     targets = kiln.targets(INT8)
     for stage in ("ingest", "export", "convert", "calibrate", "quantize"):
-        plan = kiln.plan(targets, stage)
+        plan = make_plan(kiln, targets, stage)
         assert [one.stage for one in plan.steps.values()][-1] == stage
         assert plan.targets[0].graphs == plan.targets[0].verify == list(plan.steps)[-1]
 
@@ -266,7 +267,7 @@ def test_pictures_of_one_s_own_enter_by_their_bytes(steps: Steps, pictures: Path
 
 
 def key_document(kiln: Kiln, stage: str) -> dict[str, Any]:
-    plan = kiln.plan(kiln.targets(INT8))
+    plan = make_plan(kiln, kiln.targets(INT8))
     step = next(one for one in plan.steps.values() if one.stage == stage)
     inputs = [one for one in step.inputs.values() if isinstance(one, StepOutput)]
     records = {
@@ -280,13 +281,13 @@ def key_document(kiln: Kiln, stage: str) -> dict[str, Any]:
         )
         for one in inputs
     }
-    return next(kiln.keys.documents(step, records))
+    return next(make_keys(kiln).documents(step, records))
 
 
 def test_what_the_processor_can_do_is_in_the_keys_of_three_stages(
     make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kilns, "cpu_level", lambda: "x86-64-v3 avx_vnni")
+    monkeypatch.setattr("modelkiln.building.prepare.cpu_level", lambda: "x86-64-v3 avx_vnni")
     kiln = see_gpu(make_kiln(), False)
     for stage in ("calibrate", "quantize", "assess"):
         assert key_document(kiln, stage)["cpu"] == "x86-64-v3 avx_vnni"
@@ -340,7 +341,7 @@ def test_cuda_where_there_is_none_ends_before_anything_runs(
     make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kiln = see_gpu(make_kiln(parameters={"calibration_eps": "cuda"}), False)
-    resolved = kiln.resolve(kiln.plan(kiln.targets(INT8)))
+    plan = make_plan(kiln, kiln.targets(INT8))
     ready: list[list[str]] = []
 
     class Runner:
@@ -348,13 +349,17 @@ def test_cuda_where_there_is_none_ends_before_anything_runs(
             ready.append(names)
 
     monkeypatch.setattr("modelkiln.building.session.require_disk", lambda *_: None)
-    session = Session(kiln, Runner())  # type: ignore[arg-type]
+
+    def get_ready(kiln: Kiln) -> None:
+        session = Session(kiln, plan, Runner(), None)  # type: ignore[arg-type]
+        for do in STEPS[:-1]:
+            do(session)
+
     with pytest.raises(EnvironmentFailure, match=r"no GPU for .*calibrate@") as caught:
-        session.get_ready(resolved)
+        get_ready(kiln)
     assert caught.value.exit_code == 4
     assert ready == []
-    session = Session(see_gpu(kiln, True), Runner())  # type: ignore[arg-type]
-    session.get_ready(resolved)
+    get_ready(see_gpu(kiln, True))
     assert ready
 
 
@@ -379,7 +384,7 @@ def test_a_format_with_an_unknown_stage_is_told(make_kiln: MakeKiln) -> None:
     stages = ("export", "shrink")
     wrong = replace(target, format=replace(target.format, stages=stages))
     with pytest.raises(UsageError, match="has a stage 'shrink'"):
-        kiln.plan([wrong])
+        make_plan(kiln, [wrong])
 
 
 @pytest.mark.parametrize(

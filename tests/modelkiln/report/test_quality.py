@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from modelkiln.commands import inspect, report
+from modelkiln.building import report
+from modelkiln.commands import inspect
 from modelkiln.report.page import Report, render_report, render_reports
 from modelkiln.report.quality import Quality, plot_quality, read_quality
 from modelkiln.report.summary import say_summary
@@ -183,7 +184,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     target = SimpleNamespace(
         name=manifest["target"], warning="", contract=contract, graphs=[], format="onnx-int8"
     )
-    monkeypatch.setattr(inspect, "one_target", lambda *_: target)
+    monkeypatch.setattr(inspect, "prepare", lambda *_: SimpleNamespace(target=target))
     store = SimpleNamespace(record=lambda key: SimpleNamespace(metrics=records[key]))
     return SimpleNamespace(kiln=SimpleNamespace(store=store), target=target, folder=tmp_path)
 

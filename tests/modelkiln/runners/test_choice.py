@@ -9,14 +9,19 @@ import pytest
 
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import make_plan, prepare, resolve_plan
 from modelkiln.environments.base_images import load_base
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.planning.keys import Status
-from modelkiln.runners.choice import RunnerName
+from modelkiln.runners.choice import Choice, choose
 from tests.modelkiln.containers.test_engine import answering
 
 TARGET = "toy_a/words/toy-text"
 MakeKiln = Callable[..., Kiln]
+
+
+def choose_for(kiln: Kiln) -> Choice:
+    return choose(kiln.provisioner, kiln.options.runner, ["bare"])
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +31,12 @@ def pinned_base(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_local_asks_for_no_engine(make_kiln: MakeKiln, tmp_path: Path) -> None:
-    assert make_kiln(runner="local").choose_runner(["bare"]).name is RunnerName.LOCAL
+    assert choose_for(make_kiln(runner="local")) == Choice(name="local")
 
 
 def test_auto_is_local_where_no_engine_answers_and_says_why(make_kiln: MakeKiln) -> None:
-    choice = make_kiln().choose_runner(["bare"])
-    assert choice.name is RunnerName.LOCAL
+    choice = choose_for(make_kiln())
+    assert choice.name == "local"
     assert "No container engine listens" in str(choice)
 
 
@@ -39,8 +44,8 @@ def test_auto_is_local_where_an_environment_has_no_dockerfile(
     make_kiln: MakeKiln, toy_copy: Path
 ) -> None:
     (toy_copy / "docker" / "bare" / "Dockerfile").unlink()
-    choice = make_kiln().choose_runner(["bare"])
-    assert (choice.name, choice.why) == (RunnerName.LOCAL, "bare has no Dockerfile")
+    choice = choose_for(make_kiln())
+    assert (choice.name, choice.why) == ("local", "bare has no Dockerfile")
 
 
 def test_docker_fails_where_an_environment_has_no_dockerfile(
@@ -48,7 +53,7 @@ def test_docker_fails_where_an_environment_has_no_dockerfile(
 ) -> None:
     (toy_copy / "docker" / "bare" / "Dockerfile").unlink()
     kiln = make_kiln(runner="docker")
-    with pytest.raises(EnvironmentFailure, match="cannot be had as an image"):
+    with pytest.raises(EnvironmentFailure, match="is not available as an image"):
         build(kiln, kiln.targets(TARGET))
 
 
@@ -68,18 +73,18 @@ def sealed_records(make_kiln: MakeKiln) -> None:
     """A store with what a build in containers leaves: records under the keys of that runner."""
     local = make_kiln(runner="local")
     build(local, local.targets(TARGET))
-    plan = local.plan(local.targets(TARGET))
+    plan = make_plan(local, local.targets(TARGET))
     sealed = make_kiln(runner="docker")
-    for step, one in local.resolve(plan).items():
+    for step, one in resolve_plan(local, plan).items():
         assert one.record is not None
-        known = sealed.resolve(plan)[step]
+        known = resolve_plan(sealed, plan)[step]
         sealed.store.publish(replace(one.record, key=known.key, document=known.document))
         local.store.record_path(one.key).unlink()
 
 
 def is_done(kiln: Kiln) -> bool:
-    plan = kiln.plan(kiln.targets(TARGET))
-    return all(one.status is Status.HIT for one in kiln.resolve(plan).values())
+    plan = make_plan(kiln, kiln.targets(TARGET))
+    return all(one.status is Status.HIT for one in resolve_plan(kiln, plan).values())
 
 
 def test_auto_takes_a_record_of_either_runner(sealed_records: None, make_kiln: MakeKiln) -> None:
@@ -114,7 +119,7 @@ def test_a_build_with_nothing_to_do_asks_no_engine(
         assert not build(again, again.targets(TARGET)).changed
         assert engine.asked == []
         fresh = make_kiln(tmp_path / "fresh", runner="auto")
-        fresh.resolve(fresh.plan(fresh.targets(TARGET)))
+        prepare(fresh, TARGET)
         assert engine.asked, "with something to do it is asked, so that the above means something"
 
 

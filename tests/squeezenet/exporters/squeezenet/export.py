@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from exporters.squeezenet.network import load
 
-from exporters.export import Graph
+from exporters.graphs.tracing import Graph
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:

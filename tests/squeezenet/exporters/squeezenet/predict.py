@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from exporters.pictures import preprocess
-from exporters.predict import Drawing, Request
-from exporters.sessions import Sessions
+from exporters.graphs.sessions import Sessions
+from exporters.media.drawing import Drawing, Request
+from exporters.media.pictures import preprocess
 
 BAR: Final = (32, 128, 255)
 

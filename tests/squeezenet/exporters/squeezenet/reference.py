@@ -8,7 +8,7 @@ import torch
 from exporters.squeezenet.network import load
 from numpy.typing import NDArray
 
-from exporters.pictures import load_picture, preprocess
+from exporters.media.pictures import load_picture, preprocess
 
 
 def compute(

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from exporters.parity import Check, compare_tensors
-from exporters.verify import Reference, Run
+from exporters.checks.parity import Check, compare_tensors
+from exporters.checks.reference import Reference, Run
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:

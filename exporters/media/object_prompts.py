@@ -1,0 +1,120 @@
+"""What a user asks of a tracker: prompts for objects on frames, checked before graphs run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from exporters.media.prompts import PromptSet, read_prompts
+from exporters.protocol import BAD_INPUT, StageError
+
+MAX_OBJECTS: Final = 20
+"""As many as the decoder's batch in the engines that NVIDIA's MaskTracker builds."""
+
+LARGEST_NUMBER: Final = 255
+"""A mask's pixel is the number of an object, in 8 bits; 0 is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectPrompt:
+    """What the user shows of one object on one frame."""
+
+    number: int
+    frame: int
+    prompt: PromptSet
+
+
+def check_numbers(asked: Any) -> None:
+    """Checks what can be checked without the video: numbers, and how many objects there are.
+
+    Raises:
+        StageError: There is no prompt, one is malformed or shows nothing, a number does not fit
+            into a mask, a frame is negative, there are more than `MAX_OBJECTS` objects, or an
+            object is prompted twice on one frame (exit code 2).
+    """
+    if not isinstance(asked, list) or not asked:
+        raise _refuse(
+            "There is no prompt" if asked in ([], None) else f"prompts is {asked!r}",
+            "the tracker follows what a point or a box shows it",
+            "add --point X,Y or --box X0,Y0,X1,Y1",
+        )
+    seen: set[tuple[int, int]] = set()
+    for one in asked:
+        number, frame = _whole(one, "object"), _whole(one, "frame")
+        if not 1 <= number <= LARGEST_NUMBER:
+            raise _refuse(
+                f"An object has the number {number}",
+                f"a mask's pixels hold numbers from 1 to {LARGEST_NUMBER}; 0 is no object",
+                "number the objects from 1",
+            )
+        if frame < 0:
+            raise _refuse(
+                f"Object {number} is prompted on frame {frame}",
+                "frames are counted from 0",
+                "choose a frame from 0 on",
+            )
+        if not one.get("points") and one.get("box") is None:
+            raise _refuse(
+                f"Object {number} on frame {frame}: There is no prompt",
+                "the tracker follows what a point or a box shows it",
+                "give it a point or a box",
+            )
+        if (number, frame) in seen:
+            raise _refuse(
+                f"Object {number} is prompted twice on frame {frame}",
+                "all that is shown of an object on a frame is one prompt",
+                "put its points and its box together",
+            )
+        seen.add((number, frame))
+    objects = {number for number, _ in seen}
+    if len(objects) > MAX_OBJECTS:
+        raise _refuse(
+            f"{len(objects)} objects are more than fit",
+            f"at most {MAX_OBJECTS} are followed at a time",
+            "track them in several runs",
+        )
+
+
+def read_object_prompts(
+    asked: Sequence[Mapping[str, Any]], frames: int, height: int, width: int
+) -> tuple[ObjectPrompt, ...]:
+    """Checks prompts that passed `check_numbers` against the video.
+
+    Returns:
+        The prompts by frame and object.
+
+    Raises:
+        StageError: A prompt is malformed, or lies outside its frame or the video (exit code 2).
+    """
+    prompts = []
+    for one in asked:
+        number, frame = int(one["object"]), int(one["frame"])
+        if frame >= frames:
+            raise _refuse(
+                f"Object {number} is prompted on frame {frame}",
+                f"the video has {frames} frames, counted from 0",
+                f"choose a frame from 0 to {frames - 1}",
+            )
+        box = one.get("box")
+        given = {"points": one.get("points"), "boxes": None if box is None else [box]}
+        try:
+            (prompt,) = read_prompts(given, None, height, width)
+        except StageError as error:
+            what = f"Object {number} on frame {frame}: {error.what}"
+            raise StageError(what, error.why, error.next, error.exit_code) from error
+        prompts.append(ObjectPrompt(number=number, frame=frame, prompt=prompt))
+    return tuple(sorted(prompts, key=lambda one: (one.frame, one.number)))
+
+
+def _whole(one: Any, name: str) -> int:
+    value = one.get(name) if isinstance(one, dict) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise _refuse(
+        f"{one!r} is not a prompt",
+        f"its {name} is {value!r}",
+        f"give the {name} as a whole number",
+    )
+
+
+def _refuse(what: str, why: str, next: str) -> StageError:  # noqa: A002
+    return StageError(what, why, next, exit_code=BAD_INPUT)

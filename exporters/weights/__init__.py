@@ -1,0 +1,1 @@
+"""Where the values of a network's tensors come from."""

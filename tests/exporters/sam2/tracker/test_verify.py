@@ -1,0 +1,285 @@
+"""The tracker's graphs against upstream, and faults that must not go unnoticed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from exporters.checks.parity import LoopCheck, TensorCheck
+from exporters.checks.runtime import Runtime
+from exporters.sam2.tracker.verify import check
+from tests.exporters.sam2.tracker.models import CONTRACTS, COSINE, Trackers
+from tests.exporters.shrunken import shrink
+
+FULL = ["tracker", "tracker-ex"]
+
+Floats = NDArray[np.float32]
+
+
+def _without_loop(document: dict[str, Any]) -> None:
+    """Faults are to be seen in the graph that has them, not in what becomes of the video."""
+    document["loop"]["frames"] = 0
+    document["pictures"] = document["pictures"][:1]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_graphs_match_upstream(contract: str, trackers: Trackers) -> None:
+    done = trackers.verify(contract)
+    summary = done.metrics["summary"]
+    outputs = sum(len(graph["outputs"]) for graph in shrink(contract)["graphs"])
+    assert len(summary["worst"]) == outputs
+    assert all(worst["relative"] <= 1e-5 for worst in summary["worst"].values())
+    if contract == "tracker-legacy":
+        assert "loop" not in summary
+        return
+    loop = summary["loop"]
+    assert loop["frames"] == 32
+    assert loop["objects"] == (4 if "ex" in contract else 2)
+    assert 0 < loop["seen"] < loop["steps"]
+    assert loop["counted"] >= 0.8 * loop["seen"]
+    assert loop["lowest_iou"] >= 0.999
+    assert loop["lowest_pointer_cosine"] >= COSINE
+    written = json.loads(done["verification.json"].read_text(encoding="utf-8"))
+    assert len(written["loop"]) == loop["steps"]
+    assert {"object", "frame", "iou", "coverage", "occlusion"} <= set(written["loop"][0])
+
+
+def test_every_size_of_memory_is_among_the_cases(trackers: Trackers) -> None:
+    cases = {
+        tensor["case"]
+        for tensor in trackers.verify("tracker-ex").metrics["tensors"]
+        if tensor["graph"] == "memory_attention"
+    }
+    for frames in range(1, 8):
+        for pointers in range(1, 17):
+            start = f"{frames} frames, {pointers} pointers, batch "
+            assert any(case.startswith(start) for case in cases)
+    assert {"2 objects of different ages", "3 objects of different ages"} <= cases
+
+
+MUTANTS = [
+    ("tracker", "memory_attention", "swap two attention layers"),
+    ("tracker-ex", "memory_attention", "swap two attention layers"),
+    ("tracker-ex", "memory_attention", "no rotation"),
+    ("tracker-ex", "memory_attention", "rotation by the other axis"),
+    ("tracker-ex", "memory_attention", "no places"),
+    ("tracker-ex", "memory_attention", "transposed places"),
+    ("tracker-ex", "memory_attention", "no temporal code of one row"),
+    ("tracker-ex", "memory_attention", "no time of pointers"),
+    ("tracker-ex", "memory_attention", "another divisor of pointers"),
+    ("tracker", "memory_attention", "another divisor of pointers"),
+    ("tracker", "memory_encoder", "transposed places"),
+    ("tracker", "memory_encoder", "no temporal code of one row"),
+    ("tracker", "memory_encoder", "no occlusion embedding"),
+    ("tracker-ex", "memory_encoder", "no occlusion embedding"),
+    ("tracker-ex", "memory_encoder", "occlusion embedding of the other sign"),
+    ("tracker-ex", "memory_encoder", "swap two fuser layers"),
+    ("tracker-ex", "mask_decoder", "any mask is stable"),
+    ("tracker-ex", "mask_decoder", "another pointer of the unseen"),
+    ("tracker", "image_encoder", "no embedding of missing memory"),
+]
+
+
+@pytest.mark.parametrize(("contract", "graph", "mutation"), MUTANTS)
+def test_a_fault_in_a_graph_is_found(
+    contract: str, graph: str, mutation: str, trackers: Trackers
+) -> None:
+    fault = trackers.first_fault(
+        contract, trackers.mutant(contract, graph, mutation), _without_loop
+    )
+    assert isinstance(fault, TensorCheck)
+    assert fault.graph == graph
+    assert fault.relative > 2 * fault.bound
+
+
+@pytest.mark.parametrize("contract", FULL)
+def test_the_unharmed_graphs_have_no_fault(contract: str, trackers: Trackers) -> None:
+    assert trackers.first_fault(contract, trackers.graphs(contract), _without_loop) is None
+
+
+def test_a_second_sigmoid_is_found_and_a_missing_one_too(trackers: Trackers) -> None:
+    file = "memory_encoder.onnx"
+    upstreams, exporters = trackers.graphs("tracker"), trackers.graphs("tracker-legacy")
+    twice = trackers.first_fault("tracker", {**upstreams, file: exporters[file]}, _without_loop)
+    once = trackers.first_fault(
+        "tracker-legacy", {**exporters, file: upstreams[file]}, _without_loop
+    )
+    for fault in (twice, once):
+        assert isinstance(fault, TensorCheck)
+        assert (fault.graph, fault.tensor) == ("memory_encoder", "maskmem_features")
+
+
+@pytest.mark.parametrize(
+    ("contract", "graph", "name", "tensor"),
+    [
+        ("tracker-sam2.0", "memory_attention", "cond_frame_id_diff", "image_embed"),
+        ("tracker-sam2.0", "memory_encoder", "occ_logit", "maskmem_features"),
+        ("tracker-ex-sam2.0", "memory_attention", "obj_ptr_positions", "image_embed"),
+        ("tracker-ex-sam2.0", "memory_encoder", "occ_logit", "memory_features"),
+    ],
+)
+def test_an_input_that_must_do_nothing_is_watched(
+    contract: str, graph: str, name: str, tensor: str, trackers: Trackers, tmp_path: Path
+) -> None:
+    """The real graph ignores it; one that lets a trace of it through, even of NaN, is found."""
+    files = trackers.graphs(contract)
+    model = onnx.load_model(files[f"{graph}.onnx"])
+    (output,) = [node for node in model.graph.node if tensor in node.output]
+    output.output[list(output.output).index(tensor)] = "before"
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(1e-30, np.float32), "little"),
+            numpy_helper.from_array(np.array([1], np.int64), "one"),
+        ]
+    )
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Reshape", [name, "all"], ["flat"]),
+            onnx.helper.make_node("ReduceSum", ["flat"], ["sum"], keepdims=0),
+            onnx.helper.make_node("Mul", ["sum", "little"], ["trace"]),
+            onnx.helper.make_node("Add", ["before", "trace"], [tensor]),
+        ]
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), "all"))
+    onnx.save_model(model, tmp_path / "leaky.onnx")
+    leaky = {**files, f"{graph}.onnx": tmp_path / "leaky.onnx"}
+    fault = trackers.first_fault(contract, leaky, _without_loop)
+    assert isinstance(fault, TensorCheck)
+    assert fault.case == f"{name} has no effect at nan"
+
+
+def test_two_contracts_differ_where_they_say(trackers: Trackers) -> None:
+    """The drop-in contract's known deviations from upstream are there, and are large."""
+    golden = shrink("tracker")
+    files = trackers.graphs("tracker")
+    run = Runtime({one["name"]: files[one["file"]] for one in golden["graphs"]}, threads=2).run
+    reference = trackers.load_reference("sam2.1")
+
+    def decode(case: str) -> Mapping[str, Any]:
+        names = ("point_coords", "point_labels", "image_embed")
+        inputs = {name: reference[f"decoder/{case}/{name}"] for name in names}
+        picture = reference.document["pictures"][0]
+        for name in ("high_res_feats_0", "high_res_feats_1"):
+            inputs[name] = reference[f"{picture}/{name}"]
+        return run("mask_decoder", inputs)
+
+    def differs(case: str) -> bool:
+        found = decode(case)
+        return any(
+            _distance(reference[f"decoder/{case}/rule/{name}"], found[name]) > 0.01
+            for name in ("pred_mask", "obj_ptr", "iou")
+        )
+
+    cases = {case["name"]: case["masks"] for case in reference.document["decoder"]}
+    assert not differs("nothing") and not differs("a point x 2")
+    # A box that is not stable is the best of three masks in either contract.
+    assert any(differs(case) for case in cases if case.startswith("a box"))
+    assert all(differs(case) for case, masks in cases.items() if masks)
+
+
+def _distance(expected: Any, found: Any) -> float:
+    return float(np.abs(expected - found).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "offsets", "divisor", "same"),
+    [
+        (7, (7, 1, 2), 15, True),
+        (7, (7, 1, 2), 7, False),  # a video of eight frames
+        (7, (7, 5, 1), 15, False),  # a second conditioning frame five frames ago
+        (7, (7, 2, 3), 15, False),  # the frame before was not tracked
+    ],
+)
+def test_pointers_of_the_drop_in_contract_have_one_history(
+    conditioning: int, offsets: tuple[int, ...], divisor: int, same: bool, trackers: Trackers
+) -> None:
+    extended, classic = _attend_both(trackers, conditioning, [offsets], divisor)
+    distance = _distance(extended, classic)
+    assert (distance < 1e-5) if same else (distance > 1e-4)
+
+
+def test_objects_of_one_call_of_the_drop_in_contract_started_together(trackers: Trackers) -> None:
+    extended, classic = _attend_both(trackers, 7, [(7, 1, 2), (12, 1, 2)], 15)
+    assert _distance(extended[:1], classic[:1]) < 1e-5
+    assert _distance(extended[1:], classic[1:]) > 1e-4
+
+
+def _attend_both(
+    trackers: Trackers, conditioning: int, offsets: list[tuple[int, ...]], divisor: int
+) -> tuple[Floats, Floats]:
+    """The same memories through both contracts: as they are, and as the drop-in one takes them."""
+    reference, count = trackers.load_reference("sam2.1"), len(offsets)
+    runs = {}
+    for contract in FULL:
+        golden = shrink(contract)
+        files = trackers.graphs(contract)
+        named = {
+            one["name"]: files[one["file"]]
+            for one in golden["graphs"]
+            if one["name"] == "memory_attention"
+        }
+        runs[contract] = Runtime(named, threads=2).run
+    picture = reference.document["pictures"][0]
+    features, pointers = reference["features"][:count, :2], reference["pointers"][:count, :3]
+    extended = runs["tracker-ex"](
+        "memory_attention",
+        {
+            "pix_feat": reference[f"{picture}/pix_feat"],
+            "memory_features": features,
+            "frames_ago": np.array([[0, 1]] * count),
+            "obj_ptrs": pointers,
+            "obj_ptr_positions": np.array(offsets, np.float32) / np.float32(divisor),
+        },
+    )
+    codes = reference["temporal_code"][:, 0, 0]
+    places = [reference["memory_positions"] + codes[row] for row in (6, 0)]
+    positions = np.concatenate([*places, np.zeros((12, 64), np.float32)])
+    classic = runs["tracker"](
+        "memory_attention",
+        {
+            "current_vision_feat": reference[f"{picture}/image_embed"],
+            "current_vision_pos_embed": reference["positions"],
+            "memory_0": pointers,
+            "memory_1": features,
+            "memory_pos_embed": np.stack([positions] * count),
+            "cond_frame_id_diff": np.array(conditioning, np.float32),
+        },
+    )
+    return extended["image_embed"], classic["image_embed"]
+
+
+@pytest.mark.parametrize("contract", FULL)
+def test_a_graph_that_is_verified_already_takes_part_in_the_loop_alone(
+    contract: str, trackers: Trackers
+) -> None:
+    golden, files = shrink(contract), trackers.graphs(contract)
+    named = {graph["name"]: files[graph["file"]] for graph in golden["graphs"]}
+    for untouched in ({"memory_attention", "mask_decoder", "memory_encoder"}, {"image_encoder"}):
+        reference = trackers.load_reference(CONTRACTS[contract])
+        document: Any = reference.document
+        few = {
+            **document,
+            "decoder": document["decoder"][:2],
+            "attention": [one for one in document["attention"] if one["conditioning"]][:2],
+            "memory": document["memory"][:2],
+            "loop": {**document["loop"], "frames": 2},
+        }
+        reference.document, reference.untouched = few, frozenset(untouched)
+        runtime = Runtime(named, threads=2)
+        checks = list(check(runtime.run, golden, reference))
+        alone = {one.graph for one in checks if isinstance(one, TensorCheck)}
+        assert alone == set(named) - untouched
+        assert any(isinstance(one, LoopCheck) for one in checks)
+        for one in checks:
+            if isinstance(one, TensorCheck) and one.graph == "image_encoder":
+                assert one.photograph == (one.case != "noise")
+            if isinstance(one, TensorCheck) and "has no effect" in one.case:
+                assert one.exact and not one.photograph
+        assert runtime.strange == []
+        assert set(runtime.samples) == set(named)
