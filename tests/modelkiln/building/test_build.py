@@ -83,7 +83,7 @@ def test_a_dry_run_does_nothing(invoke: Invoke, toy: Path) -> None:
     assert not (toy / "records").exists()
 
 
-@pytest.mark.parametrize("how", ["edit", "remove", "link"])
+@pytest.mark.parametrize("how", ["edit", "remove", "link", "link to the same"])
 def test_a_published_file_that_was_changed_is_restored(
     invoke: Invoke, built: Path, tmp_path: Path, how: str
 ) -> None:
@@ -94,16 +94,17 @@ def test_a_published_file_that_was_changed_is_restored(
         path.write_bytes(b"Words: seed 0")
     else:
         path.unlink()
-    if how == "link":
-        (tmp_path / "elsewhere").write_bytes(b"other")
+    elsewhere = b"other" if how == "link" else before
+    if how.startswith("link"):
+        (tmp_path / "elsewhere").write_bytes(elsewhere)
         path.symlink_to(tmp_path / "elsewhere")
     done = invoke("build", TARGET, *RANDOM)
     assert done.returncode == 0
     assert "was restored" in done.stderr
     assert path.read_bytes() == before
     assert not path.is_symlink()
-    if how == "link":
-        assert (tmp_path / "elsewhere").read_bytes() == b"other"
+    if how.startswith("link"):
+        assert (tmp_path / "elsewhere").read_bytes() == elsewhere
 
 
 def record_of(toy: Path, step: str) -> Any:

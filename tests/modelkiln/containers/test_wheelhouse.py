@@ -166,6 +166,14 @@ def test_another_file_under_the_same_name_is_refused(
     assert "one" in error.why
 
 
+def test_fewer_files_than_the_lock_names_are_refused(
+    plain: Environment, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "follow", lambda *_: iter(()))
+    error = fail(plain, cache, PinError)
+    assert "is not what" in error.what and "Without a file: one" in error.why
+
+
 def test_a_lock_without_hashes_is_refused(wanted: Environment, cache: Path) -> None:
     wanted.lock.write_text("one==1.0\n")
     error = fail(wanted, cache, PinError)
