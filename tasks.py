@@ -237,7 +237,10 @@ def quickstart(kiln: "Kiln", out: str = "", json: bool = False) -> None:
 
 @command(
     "test",
-    help={"only": "lint, host, exporters, containers, full-size, thorough; several with commas"},
+    help={
+        "only": "lint, host, exporters, quantize, containers, full-size, thorough; several with"
+        " commas"
+    },
 )
 def run_tests(kiln: "Kiln", only: str = "", json: bool = False) -> None:
     """Run the linters and all tests, the full-size tiny model included."""

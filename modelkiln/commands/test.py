@@ -1,15 +1,19 @@
 """`invoke test`: the tests of every room, each in the environment that it needs."""
 
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.errors import StageFailure, UsageError
 from modelkiln.paths import REPOSITORY
 from modelkiln.util import console
+from modelkiln.util.machine import cpu_count
 
 HOST_SOURCES = (
     "modelkiln",
@@ -20,6 +24,7 @@ HOST_SOURCES = (
     "tests/containers",
     "tests/conftest.py",
     "tests/jobs.py",
+    "tests/warm.py",
     *sorted(f"tests/bench/{path.name}" for path in (REPOSITORY / "tests/bench").glob("*.py")),
     "tests/full_size",
     *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/test_*.py")),
@@ -27,10 +32,26 @@ HOST_SOURCES = (
 EXPORT_SOURCES = ("exporters", "bench/sides", "web", "tests/quantize")
 # What `make test` leaves out, for it takes minutes and hardly differs from what it runs.
 THOROUGH = "thorough"
+# Each worker imports all tests first, and with more of them the longest file is what is waited for.
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """How a part went.
+
+    Attributes:
+        seconds: As a clock on the wall counts them.
+        cpu_seconds: What its processes took of the processors, for themselves and in the kernel.
+    """
+
+    passed: bool
+    seconds: float
+    cpu_seconds: float
 
 
 def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
-    """Run the parts of the test suite, all or those named, and say which failed.
+    """Run the parts of the test suite, all or those named; say which failed and what each took.
 
     Raises:
         UsageError: there is no such part.
@@ -38,7 +59,7 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
     """
     parts: Mapping[str, Callable[[], list[list[str]]]] = {
         "lint": lambda: _lint(kiln),
-        "host": lambda: [_pytest("not full_size", "--ignore=tests/containers")],
+        "host": lambda: [_pytest("not full_size", "--ignore=tests/containers", *_in_parallel())],
         "exporters": lambda: [_room_pytest(kiln, "export", "tests/exporters", "tests/bench/sides")],
         "quantize": lambda: [_room_pytest(kiln, "quantize", "tests/quantize")],
         "containers": lambda: [_pytest("not full_size", room="tests/containers")],
@@ -56,21 +77,59 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
     tools = kiln.provisioner.tools(
         "dev", REPOSITORY / "requirements" / "dev.txt", Path(sys.executable)
     )
-    failed: list[str] = []
-    for name in names:
-        for command in parts[name]():
-            console.note(f"+ {name}: {' '.join(command[1:])}")
-            if _run(command, tools, quiet=as_json) != 0:
-                failed.append(name)
+    ran = {name: _run_part(name, parts[name], tools, quiet=as_json) for name in names}
     if as_json:
-        console.say_json({name: name not in failed for name in names})
+        console.say_json({name: asdict(one) for name, one in ran.items()})
+    else:
+        _show(ran)
+    failed = [name for name, one in ran.items() if not one.passed]
     if failed:
         raise StageFailure(
-            f"Tests failed: {', '.join(dict.fromkeys(failed))}.",
+            f"Tests failed: {', '.join(failed)}.",
             "The lines above say which.",
             f"invoke test --only {failed[0]} runs that part again.",
         )
     console.note(f"passed: {', '.join(names)}")
+
+
+def _run_part(
+    name: str, commands: Callable[[], Sequence[list[str]]], tools: Path, *, quiet: bool
+) -> Ran:
+    """Run the commands of a part, all of them even where one fails."""
+    started, before = time.monotonic(), _cpu_seconds()
+    passed = True
+    for command in commands():
+        console.note(f"+ {name}: {' '.join(command[1:])}")
+        passed = _run(command, tools, quiet=quiet) == 0 and passed
+    return Ran(
+        passed=passed,
+        seconds=round(time.monotonic() - started, 1),
+        cpu_seconds=round(_cpu_seconds() - before, 1),
+    )
+
+
+def _cpu_seconds() -> float:
+    """What the processes that this one has waited for, and theirs, have taken so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _show(ran: Mapping[str, Ran]) -> None:
+    rows = [
+        (
+            name,
+            "passed" if one.passed else "failed",
+            f"{one.seconds:.1f}",
+            f"{one.cpu_seconds:.1f}",
+        )
+        for name, one in ran.items()
+    ]
+    console.say_table(("part", "result", "seconds", "CPU seconds"), rows)
+
+
+def _in_parallel() -> list[str]:
+    # A file stays together, so that what its tests share is made once.
+    return ["-n", str(min(MOST_WORKERS, cpu_count())), "--dist", "loadfile"]
 
 
 def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
@@ -93,6 +152,7 @@ def _lint(kiln: Kiln) -> list[list[str]]:
     mypy = [sys.executable, "-m", "mypy"]
     return [
         [sys.executable, "-m", "ruff", "check", "."],
+        [sys.executable, "-m", "ruff", "format", "--check", "."],
         [*mypy, *HOST_SOURCES],
         [*mypy, "--python-executable", str(kiln.provisioner.python("export")), *EXPORT_SOURCES],
     ]

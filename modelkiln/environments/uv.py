@@ -85,7 +85,8 @@ class Installer:
         lock.write_text("".join(f"{one.text}\n" for one in packages), encoding="utf-8")
         options = ["--python", str(python), "--no-deps", "--require-hashes", "--no-build-isolation"]
         if target is not None:
-            options += ["--target", str(target)]
+            # Tools start often, and not everybody lets Python keep what it compiles.
+            options += ["--target", str(target), "--compile-bytecode"]
         try:
             self._start(["pip", "install", *options, "-r", str(lock)])
         finally:

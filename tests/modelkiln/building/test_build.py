@@ -8,11 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelkiln.building.kiln import Kiln
+from modelkiln.commands.build import build_targets
+from modelkiln.errors import EnvironmentFailure
+from modelkiln.fetch import download
+from modelkiln.fetch.download import Patience
 from modelkiln.paths import REPOSITORY
 from modelkiln.store.store import Store
 
@@ -30,22 +36,21 @@ def assert_sound(toy: Path) -> None:
     assert not [one for one in (toy / "scratch").iterdir() if one.is_dir()]
 
 
-def test_a_build_publishes_and_a_second_does_nothing(invoke: Invoke, toy: Path) -> None:
-    first = invoke("build", TARGET, *RANDOM)
+def test_a_build_publishes_and_a_second_does_nothing(command_line: Invoke, toy: Path) -> None:
+    first = command_line("build", TARGET, *RANDOM)
     assert first.returncode == 0, first.stderr
     assert "verified: words agree" in first.stdout
     names = {path.name for path in folder(toy).iterdir()}
     assert names == {"words.txt", "verification.json", "manifest.json"}
-    second = invoke("build", TARGET, *RANDOM)
+    second = command_line("build", TARGET, *RANDOM)
     assert second.returncode == 0
     assert "(up to date)" in second.stdout
     assert "start" not in second.stderr
     assert_sound(toy)
 
 
-def test_the_manifest_names_everything_and_no_place(invoke: Invoke, toy: Path) -> None:
-    assert invoke("build", TARGET, *RANDOM).returncode == 0
-    text = (folder(toy) / "manifest.json").read_text()
+def test_the_manifest_names_everything_and_no_place(built: Path, shared_room: Path) -> None:
+    text = (folder(built) / "manifest.json").read_text()
     manifest = json.loads(text)
     assert manifest["weights"] == {
         "kind": "random",
@@ -59,7 +64,7 @@ def test_the_manifest_names_everything_and_no_place(invoke: Invoke, toy: Path) -
         "toy_a+random0/toy/reference",
         "toy_a+random0/words/toy-text/verify",
     }
-    assert str(toy) not in text
+    assert str(built) not in text and str(shared_room) not in text
     assert os.uname().nodename not in text.replace("localhost", "")
 
 
@@ -78,28 +83,28 @@ def test_a_dry_run_does_nothing(invoke: Invoke, toy: Path) -> None:
     assert not (toy / "records").exists()
 
 
-@pytest.mark.parametrize("how", ["edit", "remove", "link"])
+@pytest.mark.parametrize("how", ["edit", "remove", "link", "link to the same"])
 def test_a_published_file_that_was_changed_is_restored(
-    invoke: Invoke, toy: Path, tmp_path: Path, how: str
+    invoke: Invoke, built: Path, tmp_path: Path, how: str
 ) -> None:
-    invoke("build", TARGET, *RANDOM)
-    path = folder(toy) / "words.txt"
+    path = folder(built) / "words.txt"
     before = path.read_bytes()
     if how == "edit":
         path.chmod(0o644)
         path.write_bytes(b"Words: seed 0")
     else:
         path.unlink()
-    if how == "link":
-        (tmp_path / "elsewhere").write_bytes(b"other")
+    elsewhere = b"other" if how == "link" else before
+    if how.startswith("link"):
+        (tmp_path / "elsewhere").write_bytes(elsewhere)
         path.symlink_to(tmp_path / "elsewhere")
     done = invoke("build", TARGET, *RANDOM)
     assert done.returncode == 0
     assert "was restored" in done.stderr
     assert path.read_bytes() == before
     assert not path.is_symlink()
-    if how == "link":
-        assert (tmp_path / "elsewhere").read_bytes() == b"other"
+    if how.startswith("link"):
+        assert (tmp_path / "elsewhere").read_bytes() == elsewhere
 
 
 def record_of(toy: Path, step: str) -> Any:
@@ -110,11 +115,10 @@ def record_of(toy: Path, step: str) -> Any:
 
 @pytest.mark.parametrize("same_size", [True, False])
 def test_a_damaged_file_of_the_store_is_rebuilt_with_one_warning(
-    invoke: Invoke, toy: Path, same_size: bool
+    invoke: Invoke, built: Path, same_size: bool
 ) -> None:
-    invoke("build", TARGET, *RANDOM)
-    record = record_of(toy, "toy_a+random0/ingest")
-    path = Store(toy).blob_path(record.outputs["weights.safetensors"].sha256)
+    record = record_of(built, "toy_a+random0/ingest")
+    path = Store(built).blob_path(record.outputs["weights.safetensors"].sha256)
     path.chmod(0o644)
     path.write_bytes(b"seed 1" if same_size else b"short")
     # Another variant has to read the damaged file.
@@ -123,7 +127,7 @@ def test_a_damaged_file_of_the_store_is_rebuilt_with_one_warning(
     # A missing or shorter file is known from stat and is no surprise to whoever rebuilds it.
     assert done.stderr.count("warning") == same_size
     assert path.read_bytes() == b"seed 0"
-    assert_sound(toy)
+    assert_sound(built)
 
 
 def test_what_fails_verification_goes_nowhere(invoke: Invoke, toy: Path) -> None:
@@ -148,18 +152,29 @@ def test_keep_going_builds_the_rest(invoke: Invoke, toy: Path) -> None:
     assert (folder(toy) / "manifest.json").is_file()
 
 
-def test_official_weights_that_cannot_be_had_are_never_replaced(invoke: Invoke, toy: Path) -> None:
-    done = invoke("build", TARGET)
-    assert done.returncode == 4, done.stderr
-    assert "toy_a.pt" in done.stderr
+@dataclass(frozen=True, kw_only=True)
+class Impatient(Patience):
+    """Tries again at once."""
+
+    pause: float = 0.0
+
+
+def test_official_weights_that_cannot_be_had_are_never_replaced(
+    make_kiln: Callable[..., Kiln], invoke: Invoke, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "Patience", Impatient)
+    with pytest.raises(EnvironmentFailure, match=r"toy_a\.pt") as caught:
+        build_targets(make_kiln(weights="official"), TARGET)
+    assert caught.value.exit_code == 4
     assert not (toy / "out").exists()
     offline = invoke("build", TARGET, "--offline")
     assert offline.returncode == 4
     assert "offline" in offline.stderr
+    assert not (toy / "out").exists()
 
 
-def test_build_all_lists_what_it_cannot_build(invoke: Invoke) -> None:
-    done = invoke("build-all", "--offline")
+def test_build_all_lists_what_it_cannot_build(command_line: Invoke) -> None:
+    done = command_line("build-all", "--offline")
     assert done.returncode == 4
     assert "cannot build toy_a/words/toy-text: toy_a.pt is not in the cache" in done.stderr
     assert "cannot build sam2.1_hiera_tiny/image/onnx-fp32" in done.stderr
@@ -301,9 +316,8 @@ def test_dry_runs_and_json_everywhere(invoke: Invoke, toy: Path) -> None:
     assert not (toy / "records").exists()
 
 
-def test_inspect_tells_what_a_target_is(invoke: Invoke, toy: Path) -> None:
-    invoke("build", TARGET, *RANDOM)
-    done = invoke("inspect", TARGET, *RANDOM)
+def test_inspect_tells_what_a_target_is(command_line: Invoke, invoke: Invoke, built: Path) -> None:
+    done = command_line("inspect", TARGET, *RANDOM)
     assert done.returncode == 0, done.stderr
     for text in ("words.txt", "random weights", "words agree", "toy_a+random0/ingest"):
         assert text in done.stdout
@@ -352,10 +366,12 @@ def test_a_mirror_serves_official_weights(
     assert manifest["weights"]["kind"] == "official"
 
 
-def test_weights_check_reports_every_target(invoke: Invoke, toy_copy: Path, tmp_path: Path) -> None:
+def test_weights_check_reports_every_target(
+    command_line: Invoke, toy_copy: Path, tmp_path: Path
+) -> None:
     mirror, page = tmp_path / "mirror", tmp_path / "check.html"
     make_official(toy_copy, mirror, "toy_a", "toy_b", "toy_wrong")
-    done = invoke(
+    done = command_line(
         "weights-check", "--models", "toy_a,toy_b,toy_wrong", "--out", str(page),
         "--mirror", str(mirror),
     )  # fmt: skip
@@ -376,26 +392,25 @@ def test_build_all_builds_what_a_mirror_has(
 
 
 def test_an_environment_can_be_removed_and_comes_back(
-    invoke: Invoke, toy: Path, tmp_path: Path
+    command_line: Invoke, invoke: Invoke, toy: Path, tmp_path: Path
 ) -> None:
     settings = {"MODELKILN_CACHE": str(tmp_path / "cache")}
     assert invoke("build", TARGET, *RANDOM, settings=settings).returncode == 0
-    listed = json.loads(invoke("env.list", "--json", settings=settings).stdout)
+    listed = json.loads(command_line("env.list", "--json", settings=settings).stdout)
     assert [one["name"] for one in listed] == ["bare"]
     assert json.loads(invoke("env.prune", "--json", settings=settings).stdout) == []
-    gone = json.loads(invoke("env.prune", "--all", "--json", settings=settings).stdout)
+    gone = json.loads(command_line("env.prune", "--all", "--json", settings=settings).stdout)
     assert [one["name"] for one in gone] == ["bare"]
     again = invoke("build", "toy_b/words/toy-text", *RANDOM, settings=settings)
     assert again.returncode == 0, again.stderr
 
 
-def test_a_read_only_store_still_serves(invoke: Invoke, toy: Path) -> None:
+def test_a_read_only_store_still_serves(built: Path) -> None:
     if os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"]).returncode:
         pytest.skip("root, and no mount namespace to make the store read-only in")
-    invoke("build", TARGET, *RANDOM)
     command = f"{sys.executable} -m invoke build {TARGET} --weights random"
     if os.geteuid() == 0:
-        script = f"mount --bind {toy} {toy} && mount -o remount,ro,bind {toy} && {command}"
+        script = f"mount --bind {built} {built} && mount -o remount,ro,bind {built} && {command}"
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", script],
             cwd=REPOSITORY,
@@ -403,7 +418,7 @@ def test_a_read_only_store_still_serves(invoke: Invoke, toy: Path) -> None:
             text=True,
         )
     else:
-        for path in (toy, *(one for one in toy.rglob("*") if one.is_dir())):
+        for path in (built, *(one for one in built.rglob("*") if one.is_dir())):
             path.chmod(0o555)
         done = subprocess.run(command.split(), cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -440,8 +455,8 @@ def test_a_full_disk_ends_with_9_and_leaves_a_valid_store(
     assert "full" in done.stderr and "store.gc" in done.stderr
 
 
-def test_another_time_zone_umask_and_seed_change_nothing(invoke: Invoke) -> None:
-    done = invoke("reproduce", TARGET, *RANDOM)
+def test_another_time_zone_umask_and_seed_change_nothing(command_line: Invoke) -> None:
+    done = command_line("reproduce", TARGET, *RANDOM)
     assert done.returncode == 0, done.stderr
     assert "the same bytes in build 1 and build 2" in done.stdout
 
@@ -457,48 +472,46 @@ def test_a_stage_that_reads_the_hash_seed_is_not_reproducible(
     assert "words.txt" in done.stderr
 
 
-def test_gc_keeps_what_is_published(invoke: Invoke, toy: Path) -> None:
-    invoke("build", f"{TARGET},toy_b/words/toy-text", *RANDOM)
-    for path in sorted(folder(toy, "toy_b").parent.parent.rglob("*"), reverse=True):
+def test_gc_keeps_what_is_published(command_line: Invoke, invoke: Invoke, built: Path) -> None:
+    invoke("build", "toy_b/words/toy-text", *RANDOM)
+    for path in sorted(folder(built, "toy_b").parent.parent.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    done = invoke("store.gc", "--json")
+    done = command_line("store.gc", "--json")
     told = json.loads(done.stdout)
     assert told["records"] and all("toy_b" in one for one in told["records"])
     assert "(up to date)" in invoke("build", TARGET, *RANDOM).stdout
 
 
-def test_store_verify_names_the_damage(invoke: Invoke, toy: Path) -> None:
-    invoke("build", TARGET, *RANDOM)
+def test_store_verify_names_the_damage(command_line: Invoke, invoke: Invoke, built: Path) -> None:
     assert invoke("store.verify").returncode == 0
-    record = record_of(toy, "toy_a+random0/words/convert")
-    path = Store(toy).blob_path(record.outputs["words.txt"].sha256)
+    record = record_of(built, "toy_a+random0/words/convert")
+    path = Store(built).blob_path(record.outputs["words.txt"].sha256)
     path.chmod(0o644)
     path.write_bytes(path.read_bytes().upper())
-    done = invoke("store.verify")
+    done = command_line("store.verify")
     assert done.returncode == 8
     assert path.name in done.stdout and "toy_a+random0/words/convert" in done.stdout
 
 
-def test_verify_notices_an_edited_file(invoke: Invoke, toy: Path) -> None:
-    invoke("build", TARGET, *RANDOM)
+def test_verify_notices_an_edited_file(command_line: Invoke, invoke: Invoke, built: Path) -> None:
     assert invoke("verify", TARGET, *RANDOM).returncode == 0
-    path = folder(toy) / "words.txt"
+    path = folder(built) / "words.txt"
     path.chmod(0o644)
     path.write_text("other words")
-    done = invoke("verify", TARGET, *RANDOM)
+    done = command_line("verify", TARGET, *RANDOM)
     assert done.returncode == 6
     assert "words.txt" in done.stderr
 
 
-def test_the_list_of_tasks_is_a_manual(invoke: Invoke) -> None:
-    listed = invoke("--list").stdout
+def test_the_list_of_tasks_is_a_manual(command_line: Invoke) -> None:
+    listed = command_line("--list").stdout
     for name in (
         "build", "build-all", "plan", "verify", "predict", "inspect", "doctor", "weights-check",
         "store.verify", "store.gc", "env.list", "env.prune", "bench.export", "bench.null",
         "reproduce", "quickstart", "test", "targets", "report", "track",
     ):  # fmt: skip
         assert f"  {name} " in listed
-    shared = invoke("--help", "build").stdout
+    shared = command_line("--help", "build").stdout
     for flag in (
         "weights", "runner", "jobs", "keep-going", "dry-run", "offline", "json", "opset",
         "simplifier", "trust", "mirror",

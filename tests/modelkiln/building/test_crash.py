@@ -343,6 +343,8 @@ def test_the_counting_catches_a_store_that_writes_in_place(
             check_after(root, old=False)
         except AssertionError:
             caught += 1
+            if caught == 2:
+                break
     assert caught >= 2
 
 

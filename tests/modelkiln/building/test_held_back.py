@@ -75,7 +75,9 @@ def run(step: Step) -> Result:
 
 
 @pytest.fixture
-def catalog(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def catalog(
+    toy_copy: Path, make_built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A toy catalog with a format that replaces the other, and does not pay."""
     (toy_copy / "formats" / "toy-small.toml").write_text(FORMAT)
     (toy_copy / "exporters" / "stages" / "quantize.py").write_text(QUANTIZE)
@@ -88,6 +90,8 @@ def catalog(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     limits = stages.read_text().partition("[reference]")[2].partition("[export]")[0]
     stages.write_text(f"{stages.read_text()}\n[quantize]{limits}\n[assess]{limits}")
     monkeypatch.setattr(Kiln, "gpu", "")
+    # The stages have run, so that a test is about what becomes of their results.
+    make_built(GLOB, published=False)
     return toy_copy
 
 

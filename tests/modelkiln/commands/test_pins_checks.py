@@ -5,6 +5,7 @@ uv is the real one; its packages lie in a folder, and it asks no index.
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -36,24 +37,41 @@ def _wheel(folder: Path, name: str, version: str, *needs: str) -> None:
         file.writestr(f"{info}/RECORD", "")
 
 
-@pytest.fixture
-def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of packages, the only one that uv sees."""
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    _wheel(folder, "small", "1.0", "heavy-part")
-    _wheel(folder, "small", "1.1", "heavy-part")
-    _wheel(folder, "heavy_part", "3.0")
-    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages and a repository locked to them, which tests copy."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "wheels").mkdir()
+    _wheel(folder / "wheels", "small", "1.0", "heavy-part")
+    _wheel(folder / "wheels", "small", "1.1", "heavy-part")
+    _wheel(folder / "wheels", "heavy_part", "3.0")
+    with pytest.MonkeyPatch.context() as patch:
+        _see_only(folder / "wheels", patch)
+        _lock_all(folder / "root", folder / "cache")
+    return folder
+
+
+def _see_only(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_FIND_LINKS", str(wheels))
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.setenv("UV_NO_CONFIG", "1")
+
+
+@pytest.fixture
+def wheels(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages, the only one that uv sees."""
+    folder = shutil.copytree(made / "wheels", tmp_path / "wheels")
+    _see_only(folder, monkeypatch)
     return folder
 
 
 @pytest.fixture
-def root(tmp_path: Path, wheels: Path) -> Path:
+def root(made: Path, tmp_path: Path, wheels: Path) -> Path:
     """A repository with nothing at fault."""
-    root = tmp_path / "root"
+    return shutil.copytree(made / "root", tmp_path / "root")
+
+
+def _lock_all(root: Path, cache: Path) -> None:
     for name in ("requirements", "docker/work", "bench"):
         (root / name).mkdir(parents=True)
     (root / "requirements/host.in").write_text("# why\nsmall==1.0\n")
@@ -64,8 +82,7 @@ def root(tmp_path: Path, wheels: Path) -> Path:
     (root / "docker/work/Dockerfile").write_text(f"ARG BASE_IMAGE={base}\nFROM ${{BASE_IMAGE}}\n")
     (root / "bench/peer.txt").write_text(f"# a peer\npeer==1 --hash=sha256:{'0' * 64}\n")
     for lock in known_locks(root).values():
-        make_lock(lock, root=root, cache=tmp_path / "cache")
-    return root
+        make_lock(lock, root=root, cache=cache)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.commands.predict import picture_path, predict_picture
 from modelkiln.errors import KilnError, UsageError
@@ -56,11 +55,9 @@ def family(toy_copy: Path) -> Path:
 
 
 @pytest.fixture
-def kiln(family: Path, make_kiln: MakeKiln) -> Kiln:
+def kiln(family: Path, make_kiln: MakeKiln, built: Path) -> Kiln:
     """A kiln with the toy built."""
-    made = make_kiln(runner="local")
-    build(made, made.targets(TARGET))
-    return made
+    return make_kiln(runner="local")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.commands.track import find_frames, track_video
 from modelkiln.errors import UsageError
@@ -35,11 +34,9 @@ def make_frames(folder: Path, *names: str) -> Path:
 
 
 @pytest.fixture
-def kiln(make_kiln: MakeKiln) -> Kiln:
+def kiln(make_kiln: MakeKiln, built: Path) -> Kiln:
     """A kiln with the toy built."""
-    made = make_kiln(runner="local")
-    build(made, made.targets(TARGET))
-    return made
+    return make_kiln(runner="local")
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,11 +30,20 @@ from modelkiln.util.process import CommandFailed
 from tests.modelkiln.toy_packages import BACKEND, make_environment, make_sdist, make_wheel
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages that tests copy, made once so that each test has the same."""
+    folder = tmp_path_factory.mktemp("made")
+    make_wheel(folder, "one")
+    make_wheel(folder, "smallbackend", BACKEND)
+    make_sdist(folder)
+    return folder
+
+
 @pytest.fixture
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def packages(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that pip takes packages from, and from nowhere else."""
-    folder = tmp_path / "packages"
-    folder.mkdir()
+    folder = shutil.copytree(made, tmp_path / "packages")
     for name in list(os.environ):
         if name.startswith("PIP_"):
             monkeypatch.delenv(name)
@@ -48,12 +58,19 @@ def wanted(tmp_path: Path, packages: Path) -> Environment:
     return make_environment(
         tmp_path / "docker",
         {
-            "one==1.0": make_wheel(packages, "one"),
-            "smallbackend==1.0": make_wheel(packages, "smallbackend", BACKEND),
-            "fromsource==2.0": make_sdist(packages),
+            "one==1.0": packages / "one-1.0-py3-none-any.whl",
+            "smallbackend==1.0": packages / "smallbackend-1.0-py3-none-any.whl",
+            "fromsource==2.0": packages / "fromsource-2.0.tar.gz",
         },
         seed=("smallbackend",),
     )
+
+
+@pytest.fixture
+def plain(tmp_path: Path, packages: Path) -> Environment:
+    """An environment of one wheel, for which pip runs once and not three times."""
+    one = {"one==1.0": packages / "one-1.0-py3-none-any.whl"}
+    return make_environment(tmp_path / "docker", one, name="plain")
 
 
 @pytest.fixture
@@ -97,13 +114,13 @@ def test_all_packages_of_the_lock_are_fetched(wanted: Environment, cache: Path) 
 
 
 def test_what_is_there_is_not_fetched_again(
-    wanted: Environment, cache: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Environment, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = get(wanted, cache)
+    folder = get(plain, cache)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     told: list[str] = []
-    assert get(wanted, cache, told) == folder
-    assert fetch(wanted, cache=cache, offline=True, on_progress=lambda *_: None) == folder
+    assert get(plain, cache, told) == folder
+    assert fetch(plain, cache=cache, offline=True, on_progress=lambda *_: None) == folder
     assert told == []
 
 
@@ -141,12 +158,20 @@ def test_a_users_settings_do_not_decide_what_is_fetched(
 
 
 def test_another_file_under_the_same_name_is_refused(
-    wanted: Environment, packages: Path, cache: Path
+    plain: Environment, packages: Path, cache: Path
 ) -> None:
     make_wheel(packages, "one", "EVIL = 1\n")
-    error = fail(wanted, cache, PinError)
+    error = fail(plain, cache, PinError)
     assert "not the one that the lock names" in error.what
     assert "one" in error.why
+
+
+def test_fewer_files_than_the_lock_names_are_refused(
+    plain: Environment, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "follow", lambda *_: iter(()))
+    error = fail(plain, cache, PinError)
+    assert "is not what" in error.what and "Without a file: one" in error.why
 
 
 def test_a_lock_without_hashes_is_refused(wanted: Environment, cache: Path) -> None:
@@ -155,9 +180,9 @@ def test_a_lock_without_hashes_is_refused(wanted: Environment, cache: Path) -> N
     assert "does not pin 'one==1.0'" in error.what
 
 
-def test_a_package_that_the_index_has_not(wanted: Environment, packages: Path, cache: Path) -> None:
+def test_a_package_that_the_index_has_not(plain: Environment, packages: Path, cache: Path) -> None:
     (packages / "one-1.0-py3-none-any.whl").unlink()
-    assert "has not got a package" in fail(wanted, cache, EnvironmentFailure).what
+    assert "has not got a package" in fail(plain, cache, EnvironmentFailure).what
 
 
 def test_no_network_is_told(
@@ -272,21 +297,21 @@ def test_ctrl_c_leaves_nothing_half_made(
 
 
 def test_prune_removes_what_no_environment_needs(
-    wanted: Environment, cache: Path, tmp_path: Path, packages: Path
+    plain: Environment, cache: Path, tmp_path: Path, packages: Path
 ) -> None:
     other = make_environment(
         tmp_path / "docker", {"two==1.0": make_wheel(packages, "two")}, name="other"
     )
-    kept, gone = get(wanted, cache), get(other, cache)
+    kept, gone = get(plain, cache), get(other, cache)
     host = cache / "wheels" / "0123456789abcdef"
     host.mkdir()
     (host / "host-1.0-py3-none-any.whl").write_text("the host environment's")
-    assert [one.folder for one in prune(cache, [wanted], dry_run=True)] == [gone]
+    assert [one.folder for one in prune(cache, [plain], dry_run=True)] == [gone]
     assert gone.is_dir()
     with hold(cache / "locks" / f"wheels-{gone.name}.lock"):
-        assert prune(cache, [wanted]) == []
-    (found,) = prune(cache, [wanted])
+        assert prune(cache, [plain]) == []
+    (found,) = prune(cache, [plain])
     assert (found.folder, found.kind, found.name) == (gone, "wheels", "other")
     assert found.bytes > 100
     assert sorted(leftovers(cache)) == sorted([kept.name, host.name])
-    assert prune(cache, [wanted]) == []
+    assert prune(cache, [plain]) == []

@@ -54,7 +54,7 @@ def cache(tmp_path: Path) -> Path:
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
     program = tmp_path / "uv"
     script = Path(__file__).parents[1] / "fake_uv.py"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{script}" "$@"\n')
     program.chmod(0o755)
     log = tmp_path / "runs.jsonl"
     monkeypatch.setattr(uv, "find_uv", lambda: str(program))

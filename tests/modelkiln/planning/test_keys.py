@@ -81,9 +81,8 @@ def edit(path: Path, text: str = "\n# A comment.\n") -> None:
     ],
 )
 def test_an_edit_reruns_what_depends_on_it_and_stops_at_equal_bytes(
-    make_kiln: MakeKiln, toy_copy: Path, file: str, runs: set[str]
+    make_kiln: MakeKiln, built: Path, toy_copy: Path, file: str, runs: set[str]
 ) -> None:
-    make(make_kiln())
     edit(toy_copy / file)
     told = reasons(make_kiln())
     first = next(name for name in STEPS if name in runs)
@@ -91,29 +90,27 @@ def test_an_edit_reruns_what_depends_on_it_and_stops_at_equal_bytes(
     assert set(make(make_kiln())) == runs
 
 
-def test_a_parameter_reruns_its_stage_alone(make_kiln: MakeKiln) -> None:
-    make(make_kiln())
+def test_a_parameter_reruns_its_stage_alone(make_kiln: MakeKiln, built: Path) -> None:
     assert set(make(make_kiln(), "toy_a/words@upper/toy-text")) == {"export", "convert", "verify"}
 
 
-def test_another_familys_file_changes_no_key(make_kiln: MakeKiln, toy_copy: Path) -> None:
-    make(make_kiln())
+def test_another_familys_file_changes_no_key(
+    make_kiln: MakeKiln, built: Path, toy_copy: Path
+) -> None:
     (toy_copy / "exporters" / "other").mkdir()
     (toy_copy / "exporters" / "other" / "__init__.py").write_text("")
     (toy_copy / "exporters" / "other" / "export.py").write_text("changed = True\n")
     assert set(statuses(make_kiln()).values()) == {Status.HIT}
 
 
-def test_a_touched_file_rebuilds_nothing(make_kiln: MakeKiln, toy_copy: Path) -> None:
-    make(make_kiln())
+def test_a_touched_file_rebuilds_nothing(make_kiln: MakeKiln, built: Path, toy_copy: Path) -> None:
     future = time.time() + 3600
     for path in toy_copy.rglob("*.py"):
         os.utime(path, (future, future))
     assert make(make_kiln()) == {}
 
 
-def test_a_setting_is_named(make_kiln: MakeKiln, toy_copy: Path) -> None:
-    make(make_kiln())
+def test_a_setting_is_named(make_kiln: MakeKiln, built: Path, toy_copy: Path) -> None:
     models = toy_copy / "models" / "toy.toml"
     models.write_text(models.read_text().replace('behave = "well"', 'behave = "nicely"'))
     told = reasons(make_kiln())
@@ -121,9 +118,8 @@ def test_a_setting_is_named(make_kiln: MakeKiln, toy_copy: Path) -> None:
     assert told["verify"][0].startswith("pending: after")
 
 
-def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln) -> None:
+def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln, built: Path) -> None:
     kiln = make_kiln()
-    make(kiln)
     resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(TARGET)))
     record = resolved["toy_a+random0/words/export"].record
     assert record is not None

@@ -81,7 +81,7 @@ def test_a_waiter_gets_the_lock_when_its_holder_is_killed(tmp_path: Path) -> Non
     assert "since 20" in str(told[0])
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 1, 2**22 + 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 1, 2**22 + 1], ids=["own", "first", "none"])
 def test_a_process_id_in_a_lock_file_means_nothing(tmp_path: Path, pid: int) -> None:
     path = tmp_path / "a.lock"
     path.write_text(json.dumps({"pid": pid, "host": os.uname().nodename, "since": "2000"}))
