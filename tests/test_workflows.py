@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modelkiln.commands.matrix import Image, Leg
+from modelkiln.building.matrix import Image, Leg
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))

@@ -122,7 +122,7 @@ def _build(
     prepared: Prepared | None = None,
 ) -> None:
     if dry_run:
-        from modelkiln.commands.plan import show_plan
+        from modelkiln.building.dry_run import show_plan
 
         show_plan(kiln, targets, as_json=as_json)
         return

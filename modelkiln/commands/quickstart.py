@@ -9,8 +9,8 @@ from typing import Any
 from modelkiln.building.build import build, raise_failures
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.options import Options
+from modelkiln.building.predict import predict
 from modelkiln.building.report import make_report
-from modelkiln.commands.predict import predict
 from modelkiln.paths import REPOSITORY
 from modelkiln.report.page import Picture, render_report
 from modelkiln.runners.choice import AUTO, simplest

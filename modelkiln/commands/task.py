@@ -55,6 +55,8 @@ FLAGS: dict[str, Any] = {
 # A parameter whose name is taken is given with --set.
 PARAMETERS = {name: text for name, text in read_flags().items() if name not in FLAGS}
 FLAGS |= dict.fromkeys(PARAMETERS, "")
+# Flags that mean something only where there are targets.
+OF_TARGETS = frozenset({*PARAMETERS, "calibration", "set"})
 
 
 def command(
@@ -64,7 +66,7 @@ def command(
     help: dict[str, str] | None = None,  # noqa: A002
     remembered: bool = False,
     anywhere: bool = False,
-    parameters: bool = True,
+    parameters: bool | None = None,
 ) -> Callable[[Callable[..., None]], "Task[Any]"]:
     """A task whose body takes a Kiln first; the shared flags are added to its own arguments.
 
@@ -74,17 +76,19 @@ def command(
         help: What the own arguments mean, where HELP does not say it.
         remembered: Whether its answer may be taken from the last time, see `unchanged`.
         anywhere: Whether it also runs where modelkiln is not supported.
-        parameters: Whether the parameters of contracts and formats are flags of it.
+        parameters: Whether the parameters of contracts and formats are flags of it; those of a
+            task that takes targets are, unless this says otherwise.
     """
 
     def decorate(body: Callable[..., None]) -> "Task[Any]":
         own = list(inspect.signature(body).parameters.values())[1:]
         keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
         names = {one.name for one in own}
+        takes = bool({"target", "targets"} & names) if parameters is None else parameters
         shared = [
             inspect.Parameter(n, keyword, default=v)
             for n, v in FLAGS.items()
-            if n not in names and (parameters or n not in {*PARAMETERS, "calibration", "set"})
+            if n not in names and (takes or n not in OF_TARGETS)
         ]
         context = inspect.Parameter("context", keyword)
 
@@ -99,7 +103,7 @@ def command(
         made: Task[Any] = task(
             name=name or body.__name__.rstrip("_").replace("_", "-"),
             help=texts,
-            iterable=[*iterable, "mirror", "set"],
+            iterable=[*iterable, *(one for one in ("mirror", "set") if one in names)],
             auto_shortflags=False,
             positional=[one.name for one in own if one.default is inspect.Parameter.empty],
         )(run)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.commands.predict import picture_path, predict_picture
+from modelkiln.building.predict import picture_path
+from modelkiln.commands.predict import predict_picture
 from modelkiln.errors import KilnError, UsageError
 
 MakeKiln = Callable[..., Kiln]
@@ -158,7 +159,7 @@ def test_what_is_wrong_is_told_before_anything_starts(
     def start(*given: object, **named: object) -> None:
         raise AssertionError("it was started")
 
-    monkeypatch.setattr("modelkiln.commands.predict.run_once", start)
+    monkeypatch.setattr("modelkiln.building.predict.run_once", start)
     with pytest.raises(UsageError) as caught:
         predict_picture(kiln, **{"text": TARGET, "image": str(picture), **changed})
     assert said in str(caught.value)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkiln.building.build import build
+from modelkiln.building.dry_run import find_reasons
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import make_plan, prepare, resolve_plan
-from modelkiln.commands.plan import find_reasons
 from modelkiln.errors import UsageError
 from modelkiln.planning.keys import Status, explain
 from modelkiln.util.hashing import sha256_json

@@ -12,10 +12,10 @@ import pytest
 from modelkiln.building import kiln as kilns
 from modelkiln.building.build import Built, rests_on
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.matrix import make_legs
 from modelkiln.building.prepare import make_keys, make_plan
 from modelkiln.building.session import STEPS, Session
 from modelkiln.catalog.pictures import spare
-from modelkiln.commands.matrix import make_legs
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.planning.graph import SourceFile, Step, StepOutput
 from modelkiln.store.records import Blob, Record

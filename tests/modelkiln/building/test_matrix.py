@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from modelkiln.building import matrix
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.matrix import Leg, make_legs, show_matrix
 from modelkiln.building.prepare import make_plan
 from modelkiln.catalog.weights import FileWeights
-from modelkiln.commands import matrix
-from modelkiln.commands.matrix import Leg, make_legs, show_matrix
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.planning.graph import Plan, Step
 
@@ -38,7 +38,7 @@ def put_on_gpu(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[Step], bool]) 
         }
         return replace(made, steps=steps)
 
-    monkeypatch.setattr("modelkiln.commands.matrix.make_plan", changed)
+    monkeypatch.setattr("modelkiln.building.matrix.make_plan", changed)
 
 
 def legs_of(kiln: Kiln, text: str = ALL) -> Mapping[str, Leg]:

@@ -1,4 +1,4 @@
-"""`invoke plan --format github`: the plan as a matrix of jobs for GitHub Actions."""
+"""The plan as a matrix of jobs for GitHub Actions."""
 
 import json
 import re
