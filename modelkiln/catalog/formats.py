@@ -21,6 +21,8 @@ MERGED = ("options", "parameters", "session", "gates")
 PRESETS = "presets"
 
 Presets = Mapping[tuple[str, str], Mapping[str, Value]]
+# What judges a format unless its file says otherwise; one that replaces another is assessed too.
+CHECKS = ("reference", "verify")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class Format:
     summary: str
     stages: tuple[str, ...]
     runtimes: tuple[str, ...]
-    checks: tuple[str, ...] = ("reference", "verify")
+    checks: tuple[str, ...] = CHECKS
     environment: str = ""
     replaces: str = ""
     weights: float = 1.0
@@ -91,7 +93,7 @@ def _read_format(path: Path, data: Mapping[str, Any]) -> Format:
         summary=need(data, "summary", str, path),
         stages=tuple(need(data, "stages", list, path)),
         runtimes=tuple(need(data, "runtimes", list, path)),
-        checks=tuple(data.get("checks", ("reference", "verify"))),
+        checks=tuple(data.get("checks", (*CHECKS, "assess") if "replaces" in data else CHECKS)),
         environment=str(data.get("environment", "")),
         replaces=str(data.get("replaces", "")),
         weights=float(share),
