@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modelkiln.runners import AUTO
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -19,7 +21,7 @@ class Options:
 
     weights: str = "official"
     trust: bool = False
-    runner: str = "auto"
+    runner: str = AUTO
     jobs: int = 0
     keep_going: bool = False
     offline: bool = False

@@ -15,8 +15,9 @@ from modelkiln.errors import UsageError
 from modelkiln.planning.graph import Plan
 from modelkiln.planning.keys import KeyMaker, Resolved, Status, resolve
 from modelkiln.planning.planner import Planner
+from modelkiln.runners import AUTO
 from modelkiln.runners.base import Runner
-from modelkiln.runners.choice import AUTO, Choice, choose, identities, make_runner
+from modelkiln.runners.choice import Choice, choose, identities, make_runner
 from modelkiln.store.records import Record
 from modelkiln.util.machine import cpu_level
 

@@ -13,7 +13,8 @@ from modelkiln.building.predict import predict
 from modelkiln.building.report import make_report
 from modelkiln.paths import REPOSITORY
 from modelkiln.report.page import Picture, render_report
-from modelkiln.runners.choice import AUTO, simplest
+from modelkiln.runners import AUTO
+from modelkiln.runners.choice import simplest
 from modelkiln.util import console
 from modelkiln.util.atomic import write_file
 from modelkiln.util.hashing import sha256_file, sha256_json

@@ -15,6 +15,7 @@ from invoke.tasks import Task, task
 from modelkiln.building import unchanged
 from modelkiln.catalog.flags import read_flags
 from modelkiln.errors import Interrupted, KilnError, OutOfSpace, UsageError
+from modelkiln.runners import AUTO, NAMES
 from modelkiln.util import console
 from modelkiln.util.signals import handled, interrupt
 
@@ -27,7 +28,7 @@ HELP = {
     "target": "one target: MODEL/CONTRACT/FORMAT",
     "weights": "official (default), random[:SEED], or the path of a checkpoint of your own",
     "trust": "open a pickle of your own, which may run its code; safetensors need no trust",
-    "runner": "auto (default), docker or local",
+    "runner": f"{AUTO} (default), {' or '.join(NAMES)}",
     "jobs": "steps at once (default: as many as CPUs and memory take)",
     "keep_going": "go on with what does not depend on a failed step",
     "dry_run": "say what would be done, and do nothing",
@@ -41,7 +42,7 @@ HELP = {
 FLAGS: dict[str, Any] = {
     "weights": "official",
     "trust": False,
-    "runner": "auto",
+    "runner": AUTO,
     "jobs": 0,
     "keep_going": False,
     "offline": False,

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelkiln.environments.environment import Environment
 from modelkiln.environments.provisioner import Provisioner
 from modelkiln.errors import StageFailure
-from modelkiln.runners.job import Job, Outcome
 from modelkiln.util.console import OnProgress
+
+if TYPE_CHECKING:
+    from modelkiln.runners.job import Job, Outcome
 
 GRACE_S = 5.0
 STAGE_ARGUMENTS = ("-m", "exporters", "step.json")
@@ -26,7 +28,7 @@ class Runner(Protocol):
         """Make sure of the environments that jobs will run in; KilnError where one fails."""
         ...
 
-    def run(self, job: Job, scratch: Path, on_progress: OnProgress) -> Outcome:
+    def run(self, job: "Job", scratch: Path, on_progress: OnProgress) -> "Outcome":
         """Run a job to its end; KilnError where it fails."""
         ...
 
@@ -83,19 +85,17 @@ class RunnerKind:
     """What a module of this package says of its runner, for the table in `choice`.
 
     Attributes:
-        summary: What it is, for `--help`.
         contains: Whether what a stage does stays in its sandbox, so that a pickle needs no trust.
         identify: The identity of an environment under it.
         offer: Whether and how it can be made.
     """
 
-    summary: str
     contains: bool
     identify: Identify
     offer: MakeOffer
 
 
-def overdue_failure(job: Job) -> StageFailure:
+def overdue_failure(job: "Job") -> StageFailure:
     """The error of a job that took longer than it may."""
     return StageFailure(
         f"{job.name}: the stage took longer than {job.timeout_s} s and was ended.",

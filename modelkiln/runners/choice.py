@@ -1,23 +1,19 @@
-"""Which runner executes the steps of a command.
-
-A runner is a module of this package with a `RUNNER`, and an entry of `RUNNERS`; nothing else names
-one.
-"""
+"""Which runner executes the steps of a command."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from modelkiln.environments.environment import Environment
 from modelkiln.environments.provisioner import Provisioner
 from modelkiln.errors import EnvironmentFailure, UsageError
-from modelkiln.runners import docker, local
+from modelkiln.runners import AUTO, NAMES
 from modelkiln.runners.base import Offer, Runner, RunnerKind
 
-# From the one that asks for the least to the one that promises the most; `auto` takes the last one
-# that can run what is to be done. Records are looked up in this order.
-RUNNERS: Mapping[str, RunnerKind] = {"local": local.RUNNER, "docker": docker.RUNNER}
-AUTO = "auto"
+RUNNERS: Mapping[str, RunnerKind] = {
+    name: import_module(f"modelkiln.runners.{name}").RUNNER for name in NAMES
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +32,6 @@ class Choice:
 
     def __str__(self) -> str:
         return f"runner: {self.name} ({self.why})"
-
-
-def describe_runners() -> str:
-    """What `--runner` takes, for `--help`."""
-    named = (f"{name} ({kind.summary})" for name, kind in RUNNERS.items())
-    return f"{AUTO} (default), {' or '.join(named)}"
 
 
 def check_name(text: str) -> str:

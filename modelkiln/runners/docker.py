@@ -65,4 +65,4 @@ def offer(provisioner: Provisioner, environments: Sequence[Environment], *, aske
     return Offer(why=f"{engine} answers", make=make)
 
 
-RUNNER = RunnerKind(summary="sealed containers", contains=True, identify=identify, offer=offer)
+RUNNER = RunnerKind(contains=True, identify=identify, offer=offer)

@@ -34,6 +34,4 @@ def offer(
     return Offer(why="it needs no container engine", make=make)
 
 
-RUNNER = RunnerKind(
-    summary="processes of this machine", contains=False, identify=identify, offer=offer
-)
+RUNNER = RunnerKind(contains=False, identify=identify, offer=offer)

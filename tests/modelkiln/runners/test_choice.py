@@ -11,9 +11,13 @@ from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import make_plan, prepare, resolve_plan
 from modelkiln.environments.base_images import load_base
+from modelkiln.environments.provisioner import Provisioner
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.planning.keys import Status
-from modelkiln.runners.choice import Choice, choose
+from modelkiln.runners import choice
+from modelkiln.runners.base import Offer, RunnerKind
+from modelkiln.runners.choice import Choice, choose, contains_stages
+from modelkiln.runners.processes import LocalRunner
 from tests.modelkiln.containers.test_engine import answering
 
 TARGET = "toy_a/words/toy-text"
@@ -134,3 +138,36 @@ def test_a_pickle_needs_no_trust_where_a_container_keeps_it(
             make_kiln(weights=str(path), runner=runner).targets(TARGET)
     (target,) = make_kiln(weights=str(path), runner="docker").targets(TARGET)
     assert target.name.startswith("toy_a+")
+
+
+def test_a_runner_is_a_module_and_a_name(
+    make_kiln: MakeKiln, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that joins the table is taken by its name, by `auto`, and into the keys."""
+
+    class Cellar(LocalRunner):
+        name = "cellar"
+
+    def identify(*_: object, asked: bool) -> dict[str, str]:
+        return {"lock": "of the cellar"}
+
+    def offer(provisioner: Provisioner, *_: object, asked: bool) -> Offer:
+        return Offer(why="the door is open", make=lambda: Cellar(provisioner.python))
+
+    cellar = RunnerKind(
+        contains=True,
+        identify=identify,  # type: ignore[arg-type]
+        offer=offer,  # type: ignore[arg-type]
+    )
+    monkeypatch.setattr(choice, "RUNNERS", {**choice.RUNNERS, "cellar": cellar})
+    for runner in ("cellar", "auto"):
+        kiln = make_kiln(tmp_path / runner, runner=runner)
+        prepared = prepare(kiln, TARGET)
+        assert prepared.choice is not None
+        assert prepared.choice.name == "cellar"
+        built = build(kiln, prepared)
+        assert {one.provenance["runner"] for one in built.records.values()} == {"cellar"}
+        step = built.records["toy_a+random0/words/export"]
+        assert step.document["environment"] == {"lock": "of the cellar"}
+    assert contains_stages("cellar") and not contains_stages("auto")
+    assert not is_done(make_kiln(tmp_path / "cellar", runner="local"))
