@@ -1,4 +1,4 @@
-"""modelkiln.util.probes: what is found, and why not."""
+"""modelkiln.util.machine: what is found, and why not."""
 
 from pathlib import Path
 
