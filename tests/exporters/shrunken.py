@@ -104,7 +104,7 @@ def write_step(
     modules: Sequence[str],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
-    threads: int = 2,
+    threads: int = 1,
 ) -> Path:
     """Lays out a scratch folder as the runner does; returns `step.json`."""
     (folder / "out").mkdir(parents=True)
@@ -133,7 +133,7 @@ def run_stage(
     modules: Sequence[str],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
-    threads: int = 2,
+    threads: int = 1,
 ) -> Done:
     """Runs a stage as `python -m exporters step.json` would, in a forked process.
 

@@ -90,7 +90,7 @@ def make_step(
         params=params,
         inputs=inputs,
         out=out,
-        threads=2,
+        threads=1,
         seed=0,
     )
 

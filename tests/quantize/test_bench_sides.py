@@ -41,7 +41,7 @@ from tests.quantize.small_steps import PREPROCESSING
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 COUNT: Final = 3
 PLAN: Final[Mapping[str, Any]] = {
-    "threads": 2,
+    "threads": 1,
     "seed": 0,
     "calibrate": {
         "graphs": [GOLDEN],
@@ -106,7 +106,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Sides:
     pictures = write_photographs(folder / "pictures", COUNT + 1)
     (folder / "modelopt").mkdir()
     seed = folder / "modelopt" / "encoder.onnx"
-    flags = ("--threads=2", f"--side={SIDE}")
+    flags = ("--threads=1", f"--side={SIDE}")
     told_seed = run_script("seed", base, pictures, seed, str(COUNT), *flags)
     plan = folder / "plan.json"
     plan.write_text(json.dumps(PLAN))

@@ -174,7 +174,7 @@ def test_one_percent_of_any_tensor_is_found(
 def _run_with(done: Done, changed: Callable[[str, dict[str, Array]], None]) -> Any:
     """Runs a conversion's graphs; `changed` may alter what comes out."""
     files = {name: done[f"{name}.onnx"] for name in ("encoder", "decoder")}
-    runtime = Runtime(files, threads=2)
+    runtime = Runtime(files, threads=1)
 
     def run(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         outputs = runtime.run(name, inputs)
