@@ -1,5 +1,6 @@
 """The GitHub workflows: valid, sound, and nothing in them that can change under a name."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -33,8 +34,13 @@ def find_unpinned(text: str) -> list[str]:
     return [one for one in used if not PINNED.fullmatch(one)]
 
 
-def check_schema(path: Path) -> subprocess.CompletedProcess[str]:
-    return run_tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(path))
+def find_off_schema(*paths: Path) -> set[str]:
+    """Those of the files that the schema of workflows does not accept."""
+    options = ("--builtin-schema", "vendor.github-workflows", "--output-format", "json")
+    done = run_tool("check-jsonschema", *options, *map(str, paths))
+    found = json.loads(done.stdout)
+    assert not found.get("parse_errors"), done.stdout
+    return {one["filename"] for one in found["errors"]}
 
 
 def audit(path: Path) -> subprocess.CompletedProcess[str]:
@@ -70,22 +76,17 @@ def test_a_name_that_can_move_is_found(spelling: str, value: str) -> None:
     assert find_unpinned(spelling.format(value)) == [value]
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_the_schema_accepts_it(path: Path) -> None:
-    done = check_schema(path)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_schema_accepts_all_and_refuses_a_misspelt_key(tmp_path: Path) -> None:
+    """In one call, which takes seconds to load the schema."""
+    broken = tmp_path / "broken.yml"
+    broken.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "run-on:"))
+    assert find_off_schema(*WORKFLOWS, broken) == {str(broken)}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_the_audit_finds_nothing(path: Path) -> None:
     done = audit(path)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_the_schema_refuses_a_misspelt_key(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.yml"
-    broken.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "run-on:"))
-    assert check_schema(broken).returncode == 1
 
 
 def test_the_audit_refuses_credentials_that_stay(tmp_path: Path) -> None:
