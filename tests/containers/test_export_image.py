@@ -1,7 +1,7 @@
 """SAM 2.1 tiny at full size in containers: the same bytes as without.
 
-For `invoke test --only thorough`: the image takes minutes and 5 GB. `make test` compares the runners
-on images of toy environments (test_builds.py).
+For `invoke test --only thorough`: the image takes minutes and 5 GB. `make test` compares the
+runners on images of toy environments (test_builds.py).
 """
 
 import json

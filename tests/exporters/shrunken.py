@@ -42,6 +42,8 @@ _CONTEXT.set_forkserver_preload(
         "huggingface_hub",
         "hydra",
         "onnxruntime",
+        "onnxsim",
+        "onnxslim",
         "safetensors.torch",
         "torch",
         "torch.distributed",

@@ -17,12 +17,10 @@ from safetensors.numpy import save_file
 from bench.sides.attention import attend
 from bench.sides.attention_inputs import NAMES, OUTPUT, make_inputs
 from bench.sides.public_attention import (
-    PublicMemoryAttention,
     check_facts,
     count_facts,
     rotate,
     rotation_matrices,
-    write_graph,
 )
 from bench.sides.side import Floats, Inputs, peak_bytes
 from exporters.sam2.model import build_model, load_model
@@ -38,6 +36,7 @@ OVERRIDES: Final = (
     "model.image_encoder.trunk.global_att_blocks=[4]",
     "model.image_encoder.neck.backbone_channel_list=[128,64,32,16]",
 )
+OVERRIDING: Final = tuple(f"--override={one}" for one in OVERRIDES)
 SIDE: Final = 8
 
 
@@ -55,10 +54,11 @@ def sam(weights: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def public(sam: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The public side's graph."""
+def public(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The public side's graph, by the script that makes it."""
     path = tmp_path_factory.mktemp("public") / "public.onnx"
-    write_graph(PublicMemoryAttention(sam, SIDE), path)
+    facts = run_script("public_attention", CONFIG, weights, path, *OVERRIDING)
+    assert facts["tables"] == 13
     return path
 
 
@@ -150,14 +150,10 @@ def run_script(name: str, *arguments: str | Path) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_scripts_measure_and_agree(weights: Path, tmp_path: Path) -> None:
-    overrides = [f"--override={one}" for one in OVERRIDES]
-    graph = tmp_path / "public.onnx"
-    facts = run_script("public_attention", CONFIG, weights, graph, *overrides)
-    assert facts["tables"] == 13
+def test_the_scripts_measure_and_agree(weights: Path, public: Path, tmp_path: Path) -> None:
     size = ("--frames=2", "--pointers=3", "--threads=1")
-    one = run_script("attention", "onnx", graph, tmp_path / "graph.npy", *size)
-    eager: list[str | Path] = [CONFIG, weights, tmp_path / "eager.npy", *overrides]
+    one = run_script("attention", "onnx", public, tmp_path / "graph.npy", *size)
+    eager: list[str | Path] = [CONFIG, weights, tmp_path / "eager.npy", *OVERRIDING]
     other = run_script("attention", "eager", *eager, *size)
     assert one["runtime"].startswith("onnxruntime ")
     assert other["runtime"].startswith("torch ")
