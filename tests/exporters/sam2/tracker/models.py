@@ -37,7 +37,7 @@ CONTRACTS: Final = {
     "tracker-ex-sam2.0": "sam2.0",
 }
 # Axes that are free have no size of their own: the ends, which may be mistaken for a plain value or
-# for the most that there is, and what the graphs are traced with and not.
+# for the most that there is, and sizes between them.
 GRID: Final[Mapping[str, Any]] = {
     "memory_frames": [1, 2, 3, 7],
     "pointers": [1, 2, 5, 16],
