@@ -113,6 +113,31 @@ def test_wrong_words_are_answered_with_the_usage(script: Path, words: list[str])
     assert "set -" not in done.stderr
 
 
+@pytest.mark.parametrize("broken", ["docker", "podman"])
+def test_a_run_fails_where_an_engine_cannot_be_started(tmp_path: Path, broken: str) -> None:
+    """With programs that do nothing but say that they were called."""
+    (tmp_path / "web").mkdir()
+    for folder, names in (
+        ("bin", ("git", "make", "node", "npm", "strace", "shellcheck", "apt-get")),
+        (".ci", ("engine.sh", "base.sh")),
+    ):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            path = tmp_path / folder / name
+            path.write_text(
+                f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/called"\n'
+                f'[ "$1 $2" != "start {broken}" ] || {{ echo the reason >&2; exit 4; }}\n'
+            )
+            path.chmod(0o755)
+    shutil.copy(CI / "run", tmp_path / ".ci")
+    done = run(tmp_path / ".ci" / "run", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert f"the reason\n\nrun: {broken.capitalize()} could not be started" in done.stderr
+    called = (tmp_path / "called").read_text().splitlines()
+    assert "make quickstart" in called and "make test" not in called
+    assert [line.split()[:2] for line in called[-2:]] == [["engine.sh", "stop"]] * 2
+
+
 def test_an_engine_that_answers_is_used(tmp_path: Path) -> None:
     """And left alone: nothing is started, so nothing is there to be stopped."""
     with listening(tmp_path / "s", ANSWER) as calls:

@@ -1,4 +1,8 @@
-"""SAM 2.1 tiny at full size in containers: the same bytes as without."""
+"""SAM 2.1 tiny at full size in containers: the same bytes as without.
+
+For `invoke test --only thorough`: the image takes minutes and 5 GB. `make test` compares the
+runners on images of toy environments (test_builds.py).
+"""
 
 import json
 import os
@@ -15,7 +19,7 @@ from modelkiln.paths import REPOSITORY, artifacts_root
 from modelkiln.util.hashing import sha256_file
 from tests.containers.conftest import leave_out
 
-pytestmark = pytest.mark.full_size
+pytestmark = [pytest.mark.full_size, pytest.mark.thorough]
 
 TARGET = "sam2.1_hiera_tiny+random0/image/onnx-fp32"
 # What the seal of a run says, and nothing else, may differ.

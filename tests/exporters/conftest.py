@@ -1,12 +1,17 @@
 """A shrunken SAM 2.1 tiny, taken through every stage once for all tests."""
 
 import json
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Of small networks a second thread does little but wait, and burns a core at that. Read once, when
+# a library is loaded, and handed on to what is started from here.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.exporters.dinov2.models import Dinov2s
 from tests.exporters.sam2.tracker.models import Trackers

@@ -42,6 +42,8 @@ _CONTEXT.set_forkserver_preload(
         "huggingface_hub",
         "hydra",
         "onnxruntime",
+        "onnxsim",
+        "onnxslim",
         "safetensors.torch",
         "torch",
         "torch.distributed",
@@ -104,7 +106,7 @@ def write_step(
     modules: Sequence[str],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
-    threads: int = 2,
+    threads: int = 1,
 ) -> Path:
     """Lays out a scratch folder as the runner does; returns `step.json`."""
     (folder / "out").mkdir(parents=True)
@@ -133,7 +135,7 @@ def run_stage(
     modules: Sequence[str],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path],
-    threads: int = 2,
+    threads: int = 1,
 ) -> Done:
     """Runs a stage as `python -m exporters step.json` would, in a forked process.
 

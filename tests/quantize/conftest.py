@@ -1,9 +1,13 @@
 """A small network, pictures, and its calibration, made once for all tests."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Of small networks a second thread does little but wait, and burns a core at that.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.quantize.small_nets import write_encoder, write_pictures
 from tests.quantize.small_steps import run_calibrate

@@ -90,7 +90,7 @@ def make_step(
         params=params,
         inputs=inputs,
         out=out,
-        threads=2,
+        threads=1,
         seed=0,
     )
 
@@ -98,7 +98,7 @@ def make_step(
 def open_session(path: Path, **config: str) -> Any:
     """onnxruntime's session on the CPU; `config` with underscores for dots."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     for key, value in config.items():
         options.add_session_config_entry(key.replace("__", "."), value)
@@ -118,4 +118,4 @@ def relative_error(expected: NDArray[np.float32], found: NDArray[np.float32]) ->
 
 def count_kernels(path: Path) -> Counter[str]:
     """The kernels that ran on a picture, with default session options."""
-    return Counter(kind for kind, _ in run_kernels(path, 2, {"image": make_picture(1)}))
+    return Counter(kind for kind, _ in run_kernels(path, 1, {"image": make_picture(1)}))

@@ -14,6 +14,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
+from bench.sides import quantize_ours
 from bench.sides.quantize_errors import compare
 from bench.sides.quantize_graphs import (
     Product,
@@ -41,7 +42,7 @@ from tests.quantize.small_steps import PREPROCESSING
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 COUNT: Final = 3
 PLAN: Final[Mapping[str, Any]] = {
-    "threads": 2,
+    "threads": 1,
     "seed": 0,
     "calibrate": {
         "graphs": [GOLDEN],
@@ -76,6 +77,13 @@ def run_script(name: str, *arguments: str | Path) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def run_ours(patch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    """Runs our side's script in this process, where all that it loads is loaded already."""
+    patch.setattr("sys.argv", ["quantize_ours", *map(str, arguments)])
+    patch.setattr(quantize_ours, "hold_to", lambda _: None)
+    quantize_ours.main()
+
+
 def write_photographs(folder: Path, count: int) -> Path:
     """Pictures of coloured noise, each brighter than the one before."""
     folder.mkdir()
@@ -106,7 +114,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Sides:
     pictures = write_photographs(folder / "pictures", COUNT + 1)
     (folder / "modelopt").mkdir()
     seed = folder / "modelopt" / "encoder.onnx"
-    flags = ("--threads=2", f"--side={SIDE}")
+    flags = ("--threads=1", f"--side={SIDE}")
     told_seed = run_script("seed", base, pictures, seed, str(COUNT), *flags)
     plan = folder / "plan.json"
     plan.write_text(json.dumps(PLAN))
@@ -158,21 +166,28 @@ def test_ours_sees_the_first_pictures_by_name(sides: Sides) -> None:
     assert told["peak_bytes"] > 1e7
 
 
-def test_too_few_pictures_are_refused(sides: Sides, tmp_path: Path) -> None:
+def test_too_few_pictures_are_refused(
+    sides: Sides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(PLAN))
-    with pytest.raises(AssertionError, match="has 4 pictures, not 5"):
-        run_script(
-            "ours", plan, sides.base, tmp_path / "o", f"--pictures={sides.pictures}", "--count=5"
-        )
+    shown = (f"--pictures={sides.pictures}", "--count=5")
+    with pytest.raises(ValueError, match="has 4 pictures, not 5"):
+        run_ours(monkeypatch, plan, sides.base, tmp_path / "o", *shown)
 
 
-def test_dynamic_needs_no_pictures(sides: Sides, tmp_path: Path) -> None:
+def test_dynamic_needs_no_pictures(
+    sides: Sides,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     plan = tmp_path / "plan.json"
     changed = {**PLAN, "calibrate": None}
     changed["quantize"] = {**PLAN["quantize"], "mode": "int8-dynamic"}
     plan.write_text(json.dumps(changed))
-    told = run_script("ours", plan, sides.base, tmp_path / "out")
+    run_ours(monkeypatch, plan, sides.base, tmp_path / "out")
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["pictures"] == []
     assert Path(told["file"]).is_file()
 

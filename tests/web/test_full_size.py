@@ -34,7 +34,10 @@ def tools(kiln: Kiln) -> tuple[Path, Path]:
     return get_tools(kiln)
 
 
-@pytest.mark.parametrize("contract", ["image", "treedect"])
+# What a graph is made of is the same in both contracts, but for the free batch.
+@pytest.mark.parametrize(
+    "contract", ["image", pytest.param("treedect", marks=pytest.mark.thorough)]
+)
 def test_both_graphs_agree_with_native_onnx_runtime(
     check: Check, kiln: Kiln, tools: tuple[Path, Path], tmp_path: Path, contract: str
 ) -> None:
@@ -53,6 +56,8 @@ def test_both_graphs_agree_with_native_onnx_runtime(
     assert all(one["relative"] <= 1e-5 for one in outputs)
 
 
+# All that it comes of is pinned, so that it changes with a pin alone.
+@pytest.mark.thorough
 def test_the_encoder_of_samexporter_still_fails(
     check: Check, kiln: Kiln, tools: tuple[Path, Path]
 ) -> None:

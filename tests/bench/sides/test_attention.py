@@ -1,5 +1,6 @@
 """The sides of bench.tracker, on a SAM 2.1 shrunken to frames of 128 pixels; all four layers."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -16,12 +17,10 @@ from safetensors.numpy import save_file
 from bench.sides.attention import attend
 from bench.sides.attention_inputs import NAMES, OUTPUT, make_inputs
 from bench.sides.public_attention import (
-    PublicMemoryAttention,
     check_facts,
     count_facts,
     rotate,
     rotation_matrices,
-    write_graph,
 )
 from bench.sides.side import Floats, Inputs, peak_bytes
 from exporters.sam2.model import build_model, load_model
@@ -37,6 +36,7 @@ OVERRIDES: Final = (
     "model.image_encoder.trunk.global_att_blocks=[4]",
     "model.image_encoder.neck.backbone_channel_list=[128,64,32,16]",
 )
+OVERRIDING: Final = tuple(f"--override={one}" for one in OVERRIDES)
 SIDE: Final = 8
 
 
@@ -54,10 +54,11 @@ def sam(weights: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def public(sam: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The public side's graph."""
+def public(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The public side's graph, by the script that makes it."""
     path = tmp_path_factory.mktemp("public") / "public.onnx"
-    write_graph(PublicMemoryAttention(sam, SIDE), path)
+    facts = run_script("public_attention", CONFIG, weights, path, *OVERRIDING)
+    assert facts["tables"] == 13
     return path
 
 
@@ -65,9 +66,16 @@ def tensors_of(inputs: Inputs) -> list[torch.Tensor]:
     return [torch.from_numpy(inputs[name]) for name in NAMES]
 
 
+@functools.cache
+def open_graph(path: Path) -> Any:
+    """A session, which takes seconds to optimize a graph of thousands of nodes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 def run_graph(path: Path, inputs: Inputs) -> Floats:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    output: Floats = session.run([OUTPUT], inputs)[0]
+    output: Floats = open_graph(path).run([OUTPUT], inputs)[0]
     return output
 
 
@@ -107,7 +115,7 @@ def test_the_graph_has_the_known_properties(public: Path) -> None:
 
 
 def test_its_inputs_and_outputs_are_the_contract_s(public: Path) -> None:
-    session = onnxruntime.InferenceSession(str(public), providers=["CPUExecutionProvider"])
+    session = open_graph(public)
     assert tuple(one.name for one in session.get_inputs()) == NAMES
     assert [one.name for one in session.get_outputs()] == [OUTPUT]
     assert session.get_inputs()[3].shape == ["batch", "buff_size", 64, SIDE, SIDE]
@@ -142,14 +150,10 @@ def run_script(name: str, *arguments: str | Path) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_scripts_measure_and_agree(weights: Path, tmp_path: Path) -> None:
-    overrides = [f"--override={one}" for one in OVERRIDES]
-    graph = tmp_path / "public.onnx"
-    facts = run_script("public_attention", CONFIG, weights, graph, *overrides)
-    assert facts["tables"] == 13
+def test_the_scripts_measure_and_agree(weights: Path, public: Path, tmp_path: Path) -> None:
     size = ("--frames=2", "--pointers=3", "--threads=1")
-    one = run_script("attention", "onnx", graph, tmp_path / "graph.npy", *size)
-    eager: list[str | Path] = [CONFIG, weights, tmp_path / "eager.npy", *overrides]
+    one = run_script("attention", "onnx", public, tmp_path / "graph.npy", *size)
+    eager: list[str | Path] = [CONFIG, weights, tmp_path / "eager.npy", *OVERRIDING]
     other = run_script("attention", "eager", *eager, *size)
     assert one["runtime"].startswith("onnxruntime ")
     assert other["runtime"].startswith("torch ")

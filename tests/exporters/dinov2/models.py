@@ -125,7 +125,7 @@ class Dinov2s:
         contract: str = "features",
         opset: int = OPSET,
         simplifier: str = "onnxsim",
-        threads: int = 2,
+        threads: int = 1,
     ) -> dict[str, Path]:
         """The converted graph's files by name."""
         traced = self.traced(model, size, contract, opset, threads)
@@ -137,7 +137,7 @@ class Dinov2s:
         params = {**self.export_params(model, size), "mutation": mutation}
         return self._convert(self._export("tests.exporters.dinov2.mutants", params), params)
 
-    def _export(self, provider: str, params: Mapping[str, Any], threads: int = 2) -> Done:
+    def _export(self, provider: str, params: Mapping[str, Any], threads: int = 1) -> Done:
         inputs = {"weights.safetensors": self.weights(params["model"])}
         modules = ["exporters.stages.export", provider]
         return run_stage(self._scratch("export"), "export", modules, params, inputs, threads)
@@ -147,7 +147,7 @@ class Dinov2s:
         traced: Done,
         params: Mapping[str, Any],
         simplifier: str = "onnxsim",
-        threads: int = 2,
+        threads: int = 1,
     ) -> dict[str, Path]:
         files = [name for graph in params["graphs"] for name in files_of(graph)]
         done = run_stage(

@@ -116,7 +116,7 @@ def _refuse(model: str, tensors: Tensors, folder: Path) -> StageError:
         params={**SHRUNKEN[model], "source": {"kind": "file", "format": "safetensors"}},
         inputs={"checkpoint": folder / "checkpoint.safetensors"},
         out=folder,
-        threads=2,
+        threads=1,
         seed=0,
     )
     with pytest.raises(StageError) as failure:

@@ -104,7 +104,7 @@ def written(tmp_path: Path) -> Path:
 
 def _run(path: Path) -> NDArray[Any]:
     x = np.linspace(-1, 1, 3 * 127, dtype=np.float32).reshape(3, 127)
-    return Session(path, 2).run({"x": x})["y"]
+    return Session(path, 1).run({"x": x})["y"]
 
 
 def test_the_data_file_follows_the_rule(written: Path) -> None:

@@ -43,7 +43,7 @@ def run_calibrate(
         },
         inputs={**trackers.graphs(contract), **pictures},
         out=folder / "out",
-        threads=2,
+        threads=1,
         seed=0,
     )
     calibrate.run(step)
