@@ -37,10 +37,12 @@ from bench.sides.quantize_variants import (
 )
 from exporters.precision.qdq import Layout
 from tests.quantize.small_nets import GOLDEN, LINEARS, SIDE, write_encoder
-from tests.quantize.small_steps import PREPROCESSING
+from tests.quantize.small_steps import OVERFLOWS, PREPROCESSING
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 COUNT: Final = 3
+# The example's graph cannot run with the precision that `open_session` of small_steps asks for.
+LARGEST_ERROR: Final = 0.15 if OVERFLOWS else 0.1
 PLAN: Final[Mapping[str, Any]] = {
     "threads": 1,
     "seed": 0,
@@ -219,7 +221,7 @@ def test_errors_and_kernels_are_told(sides: Sides) -> None:
     assert graphs["same"]["errors"]["tokens"]["snr_db"] is None
     assert sum(graphs["ours"]["kernels"].values()) == 5
     error = graphs["ours"]["errors"]["tokens"]
-    assert 0.001 < error["relative"] < 0.1
+    assert 0.001 < error["relative"] < LARGEST_ERROR
     assert error["snr_db"] == pytest.approx(-20 * np.log10(error["relative"]))
     assert len(error["by_picture"]) == COUNT + 1
 
@@ -246,7 +248,7 @@ def test_every_layer_has_its_error(sides: Sides, tmp_path: Path) -> None:
     assert [one["name"] for one in layers] == list(LINEARS)
     assert [one["op"] for one in layers] == ["MatMul"] * 4 + ["Gemm"]
     assert all(one["errors"]["same"] == 0 for one in layers)
-    assert all(0.001 < one["errors"]["ours"] < 0.1 for one in layers)
+    assert all(0.001 < one["errors"]["ours"] < LARGEST_ERROR for one in layers)
     assert layers[-1]["quantized"] == ["ours"]
     assert layers[0]["quantized"] == ["ours", "seed"]
 
