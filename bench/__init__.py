@@ -1,1 +1,1 @@
-"""Benchmarks side by side with peers: `invoke bench --list`."""
+"""Benchmarks side by side with peers: `invoke --list bench` names them."""

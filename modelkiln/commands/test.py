@@ -22,6 +22,7 @@ HOST_SOURCES = (
     "tests/modelkiln",
     "tests/web",
     "tests/containers",
+    "docs",
     "tests/conftest.py",
     "tests/jobs.py",
     "tests/warm.py",

@@ -1,57 +1,12 @@
 """Imports go one way between the packages of the host side, lazy ones included."""
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from modelkiln.paths import REPOSITORY
+from docs.draw_architecture import FLOORS, imports, module_name, place_of, sources
 
-# Each may import what stands in a line above its own, and nothing that shares its line.
-FLOORS = (
-    ("errors",),
-    ("paths",),
-    ("util",),
-    ("catalog", "store", "report"),
-    ("planning", "fetch"),
-    ("environments",),
-    ("containers",),
-    ("runners",),
-    ("building",),
-    ("commands",),
-    ("bench",),
-    ("tasks",),
-)
 HEIGHTS = {name: height for height, names in enumerate(FLOORS) for name in names}
-
-
-def sources() -> Iterator[Path]:
-    yield REPOSITORY / "tasks.py"
-    yield from sorted((REPOSITORY / "modelkiln").rglob("*.py"))
-    yield from sorted((REPOSITORY / "bench").glob("*.py"))
-
-
-def place_of(module: str) -> str:
-    """The package that a module belongs to: modelkiln.store.gc is of `store`."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == "modelkiln" and len(parts) > 1 else parts[0]
-
-
-def module_name(path: Path, root: Path = REPOSITORY) -> str:
-    parts = path.relative_to(root).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imports(text: str) -> Iterator[str]:
-    """Every module that a source imports, wherever in it; `from a import b` counts as a.b too."""
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            yield str(node.module)
-            yield from (f"{node.module}.{one.name}" for one in node.names)
 
 
 def find_upward(name: str, text: str) -> list[str]:
@@ -74,7 +29,7 @@ def test_every_package_has_a_floor() -> None:
     assert places - {"modelkiln"} == HEIGHTS.keys()
 
 
-@pytest.mark.parametrize("path", list(sources()), ids=module_name)
+@pytest.mark.parametrize("path", sources(), ids=module_name)
 def test_imports_point_down(path: Path) -> None:
     name = module_name(path)
     if name != "modelkiln":
