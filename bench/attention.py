@@ -128,7 +128,7 @@ def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Writes tracker.json and tracker.html into a folder and returns both paths."""
+    """Write tracker.json and tracker.html into a folder and return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "tracker.json"
     data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")

@@ -44,7 +44,7 @@ class Chart:
 
 
 def draw_chart(chart: Chart) -> str:
-    """The chart as one SVG element."""
+    """Return the chart as one SVG element."""
     longest = max([bar.value for bar in chart.bars] + [chart.mark or 0.0]) or 1.0
     scale = (_WIDTH - _LABEL - 150) / longest
     height = _ROW * len(chart.bars) + 6
@@ -72,7 +72,7 @@ def draw_chart(chart: Chart) -> str:
 def write_page(
     path: Path, *, title: str, lead: str, charts: Sequence[Chart], facts: Sequence[tuple[str, str]]
 ) -> Path:
-    """Writes the charts on one page, with a table of facts below, and returns the path."""
+    """Write the charts on one page, with a table of facts below, and return the path."""
     drawn = "\n".join(f"<h2>{escape(chart.title)}</h2>\n{draw_chart(chart)}" for chart in charts)
     rows = "\n".join(
         f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts

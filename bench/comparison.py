@@ -65,7 +65,7 @@ def compare(
     bound: float | None = None,
     absolute: bool = False,
 ) -> Line:
-    """A line from the values of both sides, one per round."""
+    """Return a line from the values of both sides, one per round."""
     return Line(
         name=name,
         unit=unit,
@@ -103,7 +103,7 @@ class Report:
         return all(line.ok for line in self.lines())
 
     def lines(self) -> list[Line]:
-        """The compared quantities."""
+        """Return the compared quantities."""
         mine, other = self.ours, self.theirs
 
         def used(side: Side, what: str) -> list[float]:
@@ -147,14 +147,14 @@ class Report:
 
 
 def text_of(value: float, unit: str) -> str:
-    """A measured value with its unit, three digits."""
+    """Return a measured value with its unit, three digits."""
     if unit == "s":
         return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.0f} ms"
     return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
 
 
 def bound_of(line: Line) -> str:
-    """What was promised for a quantity, in words."""
+    """Return what was promised for a quantity, in words."""
     if line.bound is None:
         return "-"
     verdict = "ok" if line.ok else "MISSED"
@@ -186,7 +186,7 @@ def _verification(side: Side) -> str:
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Writes export.json and export.html into a folder and returns both paths."""
+    """Write export.json and export.html into a folder and return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "export.json"
     data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")

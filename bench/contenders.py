@@ -22,7 +22,7 @@ UNTIL = "convert"
 
 
 def our_side(target: str, checkpoint: Path) -> Contender:
-    """modelkiln as its user starts it, in an empty store, up to simplified graphs."""
+    """Modelkiln as its user starts it, in an empty store, up to simplified graphs."""
 
     def start(folder: Path, *flags: str) -> Command:
         return Command(
@@ -48,7 +48,7 @@ def our_side(target: str, checkpoint: Path) -> Contender:
 
 
 def our_weights(folder: Path, target: str, checkpoint: Path) -> Path:
-    """The weights as safetensors, in a folder where our side has been."""
+    """Return the weights as safetensors, in a folder where our side has been."""
     return _our_files(folder, target, checkpoint)[1]
 
 
@@ -72,7 +72,7 @@ def _our_files(folder: Path, target: str, checkpoint: Path) -> tuple[Mapping[str
 
 
 def their_side(model: str, checkpoint: Path, *, python: Path, tools: Path) -> Contender:
-    """samexporter as its documentation starts it, with --simplify."""
+    """Samexporter as its documentation starts it, with --simplify."""
     return Contender(
         name=samexporter.NAME,
         prepare=lambda folder: samexporter.export_command(
@@ -83,7 +83,7 @@ def their_side(model: str, checkpoint: Path, *, python: Path, tools: Path) -> Co
 
 
 def get_tools(kiln: Kiln) -> tuple[Path, Path]:
-    """The export environment's interpreter, and the folder with samexporter.
+    """Return the export environment's interpreter, and the folder with samexporter.
 
     Raises:
         EnvironmentFailure, PinError, OutOfSpace: They cannot be installed.
@@ -100,8 +100,8 @@ def get_tools(kiln: Kiln) -> tuple[Path, Path]:
 
 
 def get_checkpoint(kiln: Kiln, target: str, out: Path, *, python: Path) -> Path:
-    """A checkpoint on disk of a target's model: the official one where it has been fetched, else
-    random weights.
+    """Return a checkpoint on disk of a target's model: the official one where it has been fetched,
+    else random weights.
 
     What both sides cost does not depend on the values. `--weights` decides where it is given.
 
@@ -123,7 +123,8 @@ def get_checkpoint(kiln: Kiln, target: str, out: Path, *, python: Path) -> Path:
 
 
 def ingest_weights(kiln: Kiln, target: str) -> Path:
-    """The weights of a target as the ingest stage writes them, built if they are not in the store.
+    """Return the weights of a target as the ingest stage writes them, built if they are not in the
+    store.
 
     Raises:
         KilnError: The stage failed.

@@ -124,7 +124,7 @@ class Report:
 
 
 def shorten(profile: Profile) -> dict[str, Operator]:
-    """A profile in which operators of less than a hundredth of the time are one."""
+    """Return a profile in which operators of less than a hundredth of the time are one."""
     total = sum(one.seconds for one in profile.values())
     kept = {name: one for name, one in profile.items() if one.seconds >= _SMALLEST_SHARE * total}
     rest = [one for name, one in profile.items() if name not in kept]
@@ -170,7 +170,7 @@ def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Writes dinov2.json and dinov2.html into a folder and returns both paths."""
+    """Write dinov2.json and dinov2.html into a folder and return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "dinov2.json"
     data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")

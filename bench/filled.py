@@ -19,7 +19,7 @@ _CASES, _TENSORS = 40, 5
 
 
 def fill_store(kiln: Kiln, targets: Sequence[Target]) -> int:
-    """Gives every step of the targets a record, under its real key, and publishes the targets.
+    """Give every step of the targets a record, under its real key, and publishes the targets.
 
     Outputs are a few bytes each, and named as the plan names them.
 

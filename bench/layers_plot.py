@@ -30,7 +30,8 @@ class Layer(Protocol):
 
 
 def draw_layers(layers: Sequence[Layer], theirs: str, ours: str) -> str:
-    """The plot: a dot for each layer and side, hollow where that side leaves the layer in float32.
+    """Return the plot: a dot for each layer and side, hollow where that side leaves the layer in
+    float32.
 
     Layers are in the graph's order, from left to right; each dot says its layer when pointed at.
 

@@ -62,7 +62,7 @@ def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
 def compare_bars(
     title: str, values: Mapping[str, float], unit: str, mark: float | None = None, *, ours: str
 ) -> Chart:
-    """A chart with a bar for each side, by name; `ours` is the one to bring out."""
+    """Return a chart with a bar for each side, by name; `ours` is the one to bring out."""
     bars = [
         Bar(label=name, value=value, text=text_of(value, unit), ours=name == ours)
         for name, value in values.items()

@@ -91,7 +91,7 @@ def make_runner(folder: Path, steps: int) -> Runner:
 
 
 def bare_python(python: Path, folder: Path) -> Runner:
-    """The interpreter alone: the floor for anything written in Python."""
+    """Return the interpreter alone: the floor for anything written in Python."""
     return Runner(
         name="python -c pass", command=Command(argv=(str(python), "-c", "pass"), cwd=folder)
     )
@@ -104,7 +104,7 @@ def compare_starts(
     rounds: int = 15,
     on_progress: Callable[[str], None],
 ) -> Report:
-    """Runs all commands in turns; one round that does not count comes before.
+    """Run all commands in turns; one round that does not count comes before.
 
     Args:
         workspace: An existing folder for the logs.
@@ -147,7 +147,7 @@ def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Writes null.json and null.html into a folder and returns both paths."""
+    """Write null.json and null.html into a folder and return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "null.json"
     data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")

@@ -48,7 +48,7 @@ class Usage:
 
 
 def run_measured(command: Command, log: Path, *, memory: bool = True) -> Usage:
-    """Runs a command to its end.
+    """Run a command to its end.
 
     A second thread sums the memory of the process and its descendants, as often as costs at most a
     twentieth of one processor. Short peaks between two samples are caught for single processes by
@@ -182,7 +182,7 @@ class _Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread; peak and samples are final afterwards."""
+        """End the thread; peak and samples are final afterwards."""
         self._ended.set()
         self._thread.join()
 

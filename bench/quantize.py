@@ -39,7 +39,7 @@ class Offline(Scripts):
     """Runs the scripts of bench/ without a network, where the machine allows that."""
 
     def tell(self, script: str, *arguments: str) -> Any:
-        """Runs a script; what its last line says, and `wall_seconds` of its process.
+        """Run a script; what its last line says, and `wall_seconds` of its process.
 
         Raises:
             StageFailure: It failed.
@@ -163,7 +163,7 @@ class Bench:
         )
 
     def _write_pictures(self, scripts: Scripts) -> int:
-        """Fills the folders `set`, and `seed` with what the example reads; how many are crops."""
+        """Fill the folders `set`, and `seed` with what the example reads; how many are crops."""
         both = {"set": max(self.pictures + 1, self.preset), "seed": self.pictures + 1}
         made = 0
         for name, count in both.items():
@@ -297,7 +297,7 @@ class _Made:
 
 
 def _files(graph: Path) -> list[Path]:
-    """A graph and the weights beside it, as either tool names them."""
+    """Return a graph and the weights beside it, as either tool names them."""
     beside = (graph.with_name(graph.name + end) for end in (".data", "_data"))
     return [graph, *(one for one in beside if one.is_file())]
 

@@ -94,7 +94,7 @@ def _say_kernels(one: Quantized) -> str:
 
 
 def _variant_row(report: Report, name: str) -> _Row:
-    """What ours is with one thing as in the example, below equal settings."""
+    """Return what ours is with one thing as in the example, below equal settings."""
     error = report.variants[name][EMBEDDING].relative
     text = f"{error:.4f}, {report.variant_kernels[name]} integer kernels"
     cells = (text if one.name == EQUAL else "-" for one in report.sides)
@@ -102,7 +102,7 @@ def _variant_row(report: Report, name: str) -> _Row:
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Writes quantize.json, quantize.html and the plot into a folder; returns the first two."""
+    """Write quantize.json, quantize.html and the plot into a folder; return the first two."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "quantize.json"
     data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")

@@ -42,7 +42,7 @@ class Sides:
 
 
 def find_sides(kiln: Kiln, name: str) -> Sides:
-    """Builds the float32 target where it is not there yet, and plans those of lower precision.
+    """Build the float32 target where it is not there yet, and plans those of lower precision.
 
     Args:
         name: MODEL/CONTRACT/onnx-fp32.
@@ -77,7 +77,9 @@ def find_sides(kiln: Kiln, name: str) -> Sides:
 
 
 def plan_steps(kiln: Kiln, target: Target) -> dict[str, Any]:
-    """What the steps of a target of lower precision are told, for the graphs that they change."""
+    """Return what the steps of a target of lower precision are told, for the graphs that they
+    change.
+    """
     told: dict[str, Any] = dict.fromkeys(STAGES)
     for step in make_plan(kiln, [target]).steps.values():
         if step.stage in STAGES:
@@ -87,7 +89,9 @@ def plan_steps(kiln: Kiln, target: Target) -> dict[str, Any]:
 
 
 def _with_weights(kiln: Kiln, name: str) -> Kiln:
-    """The kiln, with random weights where official ones were asked for and are not in the cache."""
+    """Return the kiln, with random weights where official ones were asked for and are not in the
+    cache.
+    """
     if kiln.options.weights != "official":
         return kiln
     model = kiln.catalog.models[name.partition("/")[0]]

@@ -133,7 +133,7 @@ class Report:
     machine: Mapping[str, str] = field(default_factory=dict)
 
     def side(self, name: str) -> Quantized:
-        """A side by its name."""
+        """Return a side by its name."""
         return next(one for one in self.sides if one.name == name)
 
     def speed(self, name: str) -> float:
@@ -141,14 +141,14 @@ class Report:
         return median_ratio(self.base.run_seconds, self.side(name).latency.run_seconds)
 
     def share_of_error(self, name: str, output: str) -> float:
-        """A side's error of an output by that of the example."""
+        """Return a side's error of an output by that of the example."""
         seed, one = (self.side(each).errors[output].relative for each in (SEED, name))
         if not seed:
             return math.inf if one else 1.0
         return one / seed
 
     def share_of_time(self, name: str) -> float:
-        """What quantizing took, by what it took the example."""
+        """Return what quantizing took, by what it took the example."""
         return self.side(name).making.seconds / self.side(SEED).making.seconds
 
     @property
@@ -157,7 +157,7 @@ class Report:
         return max(self.memory.values()) / min(self.memory.values())
 
     def held(self) -> list[Held]:
-        """What is promised."""
+        """Return what is promised."""
         return list(self._hold())
 
     def _hold(self) -> Iterator[Held]:

@@ -93,7 +93,7 @@ class Report:
 
 
 def make_empty_job(kiln: Kiln, environment: str) -> Job:
-    """A stage that does nothing: what is left is what starting and ending one costs."""
+    """Return a stage that does nothing: what is left is what starting and ending one costs."""
     rest = kiln.sources.closure(("exporters.protocol",))
     return Job(
         name="an empty stage",
@@ -112,7 +112,7 @@ def make_empty_job(kiln: Kiln, environment: str) -> Job:
 
 
 def make_ingest_job(kiln: Kiln, target: str) -> Job:
-    """The first step of a target with random weights: it needs no input.
+    """Return the first step of a target with random weights: it needs no input.
 
     Raises:
         UsageError: There is no such target.
@@ -200,8 +200,9 @@ def _digests(outcome: Outcome) -> dict[str, str]:
 
 @contextmanager
 def counted_engine() -> Iterator[tuple[str, list[int]]]:
-    """A socket in the place of an engine's, which hangs up on everyone; gives its address and a
-    list that grows by one with each call."""
+    """Give a socket in the place of an engine's, which hangs up on everyone; gives its address and
+    a list that grows by one with each call.
+    """
     calls: list[int] = []
     # A socket's path must be short, so it cannot lie among the artifacts.
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
@@ -228,7 +229,7 @@ def counted_engine() -> Iterator[tuple[str, list[int]]]:
 def make_report(
     rounds: int, engine: str, costs: Sequence[Cost], nothing: null.Report, asked: int
 ) -> Report:
-    """What was found, on this machine."""
+    """Return what was found, on this machine."""
     return Report(
         rounds=rounds,
         engine=engine,
@@ -260,7 +261,7 @@ def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Writes runner.json and runner.html into a folder and returns both paths."""
+    """Write runner.json and runner.html into a folder and return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "runner.json"
     data.write_text(json.dumps(report.document(), indent=1) + "\n", encoding="utf-8")

@@ -34,7 +34,7 @@ def install(*, python: Path, cache: Path, offline: bool = False, on_progress: On
 
 
 def write_checkpoint(weights: Path, out: Path, *, python: Path, log: Path) -> Path:
-    """Writes weights (safetensors) as a checkpoint of the form that Meta publishes.
+    """Write weights (safetensors) as a checkpoint of the form that Meta publishes.
 
     Raises:
         StageFailure: The weights cannot be read.
@@ -47,7 +47,8 @@ def write_checkpoint(weights: Path, out: Path, *, python: Path, log: Path) -> Pa
 def export_command(
     *, python: Path, tools: Path, checkpoint: Path, model: str, out: Path
 ) -> Command:
-    """The command that turns a checkpoint into OUT/encoder.onnx and OUT/decoder.onnx, simplified.
+    """Return the command that turns a checkpoint into OUT/encoder.onnx and OUT/decoder.onnx,
+    simplified.
 
     Args:
         tools: What `install` returned.
@@ -71,14 +72,15 @@ def export_command(
 
 
 def graphs(out: Path) -> Mapping[str, Path]:
-    """The graphs that `export_command` writes, by name."""
+    """Return the graphs that `export_command` writes, by name."""
     return {name: out / f"{name}.onnx" for name in ("encoder", "decoder")}
 
 
 def cached_export(
     weights: Path, *, python: Path, tools: Path, model: str, environment: str, cache: Path
 ) -> Path:
-    """A folder with samexporter's graphs of some weights, made once and then kept in the cache.
+    """Return a folder with samexporter's graphs of some weights, made once and then kept in the
+    cache.
 
     It takes a minute and 6 GB of memory, and its result depends on nothing but what names the
     folder: the weights, the model, samexporter's lock and the environment.

@@ -14,7 +14,7 @@ from modelkiln.paths import REPOSITORY
 
 
 def find_graph(side: export.Contender, folder: Path, name: str) -> Path:
-    """A graph that a side has left in a folder; StageFailure where it has not."""
+    """Return a graph that a side has left in a folder; StageFailure where it has not."""
     graph = side.graphs(folder).get(name)
     if graph is None or not graph.is_file():
         raise StageFailure(
@@ -66,7 +66,7 @@ class Scripts:
     on_progress: export.OnProgress
 
     def tell(self, script: str, *arguments: str) -> Any:
-        """Runs a script; what its last line says.
+        """Run a script; what its last line says.
 
         Raises:
             StageFailure: It failed.
@@ -83,7 +83,7 @@ class Scripts:
     def measure(
         self, contenders: Sequence[Contender], script: str, *flags: str, rounds: int
     ) -> None:
-        """Runs all of them with one script in every round, in an order that turns."""
+        """Run all of them with one script in every round, in an order that turns."""
         order = list(contenders)
         for number in range(rounds):
             for one in order:

@@ -85,7 +85,7 @@ class Bench:
         )
 
     def _export(self, ours: export.Contender) -> tuple[list[Usage], Path]:
-        """What each export took, and the folder of the last."""
+        """Return what each export took, and the folder of the last."""
         usage: list[Usage] = []
         folder = self.workspace
         for number in range(self.rounds):

@@ -25,7 +25,7 @@ _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the step that the one argument describes; returns the exit status."""
+    """Run the step that the one argument describes; return the exit status."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m exporters step.json\n")
         return BAD_INPUT
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run_step(step: Step) -> Result:
-    """Runs a step's stage and checks that the outputs that it names exist.
+    """Run a step's stage and check that the outputs that it names exist.
 
     Raises:
         StageError: The stage failed, or did not write what it said.
@@ -75,7 +75,7 @@ def run_step(step: Step) -> Result:
 
 
 def _explain(error: Exception) -> StageError:
-    """What becomes error.json."""
+    """Return what becomes error.json."""
     if _is_disk_full(error):
         return _disk_full()
     if isinstance(error, StageError):

@@ -8,7 +8,7 @@ _LARGE: Final = 1 << 20
 
 
 def return_freed_memory() -> None:
-    """Makes glibc hand every block of 1 MiB or more back to the system once it is freed.
+    """Make glibc hand every block of 1 MiB or more back to the system once it is freed.
 
     By itself it puts blocks of up to 32 MiB among small ones that live on, and a network's tensors
     of that size leave gigabytes of holes. Another C library is left as it is.

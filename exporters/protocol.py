@@ -56,7 +56,7 @@ class Step:
     seed: int
 
     def input(self, name: str) -> Path:
-        """The file of an input; an input that was not given is a fault of the plan."""
+        """Return the file of an input; an input that was not given is a fault of the plan."""
         try:
             return self.inputs[name]
         except KeyError:
@@ -67,7 +67,7 @@ class Step:
             ) from None
 
     def param(self, name: str) -> Any:
-        """A parameter by its name; one that is missing is a fault of the plan."""
+        """Return a parameter by its name; one that is missing is a fault of the plan."""
         try:
             return self.params[name]
         except KeyError:
@@ -78,7 +78,7 @@ class Step:
             ) from None
 
     def provider(self) -> ModuleType:
-        """The family's part of the stage: the second module that the step names."""
+        """Return the family's part of the stage: the second module that the step names."""
         if len(self.modules) < 2:
             raise StageError(
                 f"{self.step} names no module of a family",
@@ -105,7 +105,7 @@ def report_progress(fraction: float | None, message: str) -> None:
 
 
 def claim_stdout() -> None:
-    """Keeps standard output for progress: what libraries print goes to standard error instead."""
+    """Keep standard output for progress: what libraries print goes to standard error instead."""
     global _progress_stream
     if _progress_stream is None:
         _progress_stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -113,7 +113,7 @@ def claim_stdout() -> None:
 
 
 def read_step(path: Path) -> Step:
-    """Reads `step.json`; inputs are taken relative to its folder, and `out` lies beside it."""
+    """Read `step.json`; inputs are taken relative to its folder, and `out` lies beside it."""
     document = json.loads(path.read_text(encoding="utf-8"))
     if document.get("protocol") != PROTOCOL:
         raise StageError(
@@ -135,7 +135,7 @@ def read_step(path: Path) -> Step:
 
 
 def write_json(path: Path, document: object) -> None:
-    """Writes JSON with sorted keys so that the file appears whole or not at all."""
+    """Write JSON with sorted keys so that the file appears whole or not at all."""
     text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False) + "\n"
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(text, encoding="utf-8")

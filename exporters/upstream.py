@@ -49,7 +49,7 @@ def package_digest(folder: Path) -> str:
 
 
 def installed_folder(package: str) -> Path:
-    """The folder of an installed package, found without importing it."""
+    """Return the folder of an installed package, found without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise StageError(
@@ -62,7 +62,7 @@ def installed_folder(package: str) -> Path:
 
 
 def check_upstream(upstream: Mapping[str, Any]) -> Path:
-    """Compares the package with its pin: `package`, `version` and `digest`.
+    """Compare the package with its pin: `package`, `version` and `digest`.
 
     A copy that is loaded already, or that stands before the installed one on the path, is what
     gets compared: a patched one does not pass.
@@ -89,7 +89,7 @@ def check_upstream(upstream: Mapping[str, Any]) -> Path:
 def use_patched(
     upstream: Mapping[str, Any], patches: Mapping[str, Path], scratch: Path
 ) -> tuple[str, ...]:
-    """Puts a patched copy of upstream first on the path, for this process.
+    """Put a patched copy of upstream first on the path, for this process.
 
     Without patches the installed package is what is used.
 
@@ -128,7 +128,7 @@ def use_patched(
 
 
 def apply_series(package: Path, patches: Mapping[str, Path], scratch: Path) -> tuple[str, ...]:
-    """Copies a package into `scratch` and applies a patch series to the copy.
+    """Copy a package into `scratch` and applies a patch series to the copy.
 
     A patch applies where its hunks say, every line of context as it is, or not at all.
     """
@@ -166,7 +166,7 @@ def _read_series(patches: Mapping[str, Path]) -> tuple[str, ...]:
 
 
 def _parse_patch(name: str, text: bytes, package: str) -> list[_Edit]:
-    """The edits of a patch; refused where any of its lines would be passed over."""
+    """Return the edits of a patch; refused where any of its lines would be passed over."""
     from dulwich.patch import parse_unified_diff
 
     if b"\r" in text:
@@ -209,7 +209,7 @@ def _edit(name: str, patch: "FilePatch", package: str) -> _Edit:
 
 
 def _inside(name: str, path: str, package: str) -> str:
-    """The file that one side of a patch names, as a path below the package's parent."""
+    """Return the file that one side of a patch names, as a path below the package's parent."""
     side, _, target = path.partition("/")
     if side not in ("a", "b") or {"", ".", ".."} & set(target.split("/")) or "\\" in target:
         raise _bad_patch(name, f"it names {path}, which does not lie below a/ or b/")
@@ -219,7 +219,7 @@ def _inside(name: str, path: str, package: str) -> str:
 
 
 def _apply(name: str, edit: _Edit, before: bytes | None) -> bytes | None:
-    """What a file holds after an edit; None where there is no file."""
+    """Return what a file holds after an edit; None where there is no file."""
     from dulwich.patch import apply_patch_hunks
 
     creates, deletes = edit.patch.old_path is None, edit.patch.new_path is None

@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def artifacts_root(variables: Mapping[str, str] | None = None) -> Path:
-    """The store's folder: ``$MODELKILN_ARTIFACTS``, else artifacts/ in the repository."""
+    """Return the store's folder: ``$MODELKILN_ARTIFACTS``, else artifacts/ in the repository."""
     named = _variables(variables).get("MODELKILN_ARTIFACTS", "")
     return _absolute(named) if named else REPOSITORY / "artifacts"
 
@@ -35,12 +35,14 @@ def cache_root(variables: Mapping[str, str] | None = None) -> Path:
     raise EnvironmentFailure(
         "No folder for the cache is known.",
         "None of MODELKILN_CACHE, XDG_CACHE_HOME and HOME is set.",
-        "Let MODELKILN_CACHE name a folder with 10 GB of free disk.",
+        "Set MODELKILN_CACHE to a folder with 10 GB of free disk.",
     )
 
 
 def catalog_folders(variables: Mapping[str, str] | None = None) -> tuple[Path, ...]:
-    """The repository's catalog, then the folders of ``$MODELKILN_CATALOG`` that add to it."""
+    """Return the repository's catalog, then the folders of ``$MODELKILN_CATALOG`` that add to
+    it.
+    """
     named = _variables(variables).get("MODELKILN_CATALOG", "")
     added = [_absolute(folder) for folder in named.split(os.pathsep) if folder]
     return (REPOSITORY / "catalog", *added)

@@ -17,7 +17,7 @@ import numpy as np
 
 
 def main(first: str, *others: str) -> None:
-    """Reads the files and prints."""
+    """Read the files and print."""
     wanted = np.load(first)
     scale = np.abs(wanted).max()
     found = [np.load(path) for path in others]

@@ -31,7 +31,8 @@ Sized = tuple[Side, int]
 
 
 def open_graph(path: Path, threads: int) -> Sized:
-    """A graph, in a new session of ONNX Runtime, and the cells along an axis of its feature map.
+    """Return a graph, in a new session of ONNX Runtime, and the cells along an axis of its feature
+    map.
 
     Raises:
         ValueError: Its inputs are not the contract's.
@@ -70,7 +71,8 @@ def open_upstream(config: str, overrides: list[str], weights: Path, threads: int
 def attend(
     sam: Any, feature: Any, places: Any, pointers: Any, maps: Any, positions: Any, since: Any
 ) -> Any:
-    """An unpatched `SAM2Base`'s memory attention on the contract's inputs, in the contract's order.
+    """Return an unpatched `SAM2Base`'s memory attention on the contract's inputs, in the contract's
+    order.
 
     Upstream wants tokens first, then objects, then channels.
     """
@@ -94,7 +96,7 @@ def attend(
 
 
 def main() -> None:
-    """Reads the command line, runs, prints."""
+    """Read the command line, run, print."""
     parser = argparse.ArgumentParser(description="One side of bench.tracker.")
     kinds = parser.add_subparsers(dest="kind", required=True)
     graph = kinds.add_parser("onnx")

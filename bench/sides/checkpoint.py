@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 
 def main(weights: str, out: str) -> None:
-    """Reads WEIGHTS and writes OUT."""
+    """Read WEIGHTS and write OUT."""
     torch.save({"model": load_file(weights)}, out)
 
 

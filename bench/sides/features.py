@@ -27,12 +27,12 @@ PICTURE: Final = "picture"
 
 
 def make_picture(height: int, width: int, seed: int = 0) -> Floats:
-    """A picture of normalized noise, float32 [1, 3, height, width]."""
+    """Return a picture of normalized noise, float32 [1, 3, height, width]."""
     return np.random.default_rng(seed).standard_normal((1, 3, height, width), np.float32)
 
 
 def open_graph(path: Path, threads: int) -> tuple[Side, tuple[int, int]]:
-    """A graph in a new session of ONNX Runtime, and the height and width of its picture.
+    """Return a graph in a new session of ONNX Runtime, and the height and width of its picture.
 
     Raises:
         ValueError: It takes more than one picture of a known size.
@@ -50,14 +50,14 @@ def open_graph(path: Path, threads: int) -> tuple[Side, tuple[int, int]]:
 
 
 def join_tokens(outputs: list[Floats]) -> Floats:
-    """Outputs [1, D] and [1, n, D], in order, as one [1, N, D]."""
+    """Return outputs [1, D] and [1, n, D], in order, as one [1, N, D]."""
     return np.concatenate([one.reshape(1, -1, one.shape[-1]) for one in outputs], axis=1)
 
 
 def open_upstream(
     settings: Mapping[str, Any], weights: Path, threads: int
 ) -> tuple[Side, tuple[int, int]]:
-    """timm's network in PyTorch, and the height and width of its picture."""
+    """Timm's network in PyTorch, and the height and width of its picture."""
     import torch
 
     from exporters.dinov2.model import load_model
@@ -75,7 +75,7 @@ def open_upstream(
 
 
 def main() -> None:
-    """Reads the command line, runs, prints."""
+    """Read the command line, run, print."""
     parser = argparse.ArgumentParser(description="One side of bench.dinov2.")
     kinds = parser.add_subparsers(dest="kind", required=True)
     graph = kinds.add_parser("onnx")

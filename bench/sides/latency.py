@@ -28,7 +28,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Opens a graph on the CPU with a fixed number of threads."""
+    """Open a graph on the CPU with a fixed number of threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -61,7 +61,7 @@ def compare_outputs(first: Tensors, other: Tensors) -> dict[str, float]:
 
 
 def main() -> None:
-    """Reads the command line, measures, prints."""
+    """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description="Latency and load time of ONNX graphs.")
     parser.add_argument("graphs", nargs="+", metavar="NAME=GRAPH.onnx")
     parser.add_argument("--rounds", type=int, default=7)

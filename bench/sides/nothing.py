@@ -4,5 +4,5 @@ from exporters.protocol import Result, Step
 
 
 def run(step: Step) -> Result:  # noqa: ARG001 (every stage is given its step)
-    """Makes no output."""
+    """Make no output."""
     return Result(outputs=[])

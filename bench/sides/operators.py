@@ -34,7 +34,9 @@ _TAIL: Final = "_kernel_time"
 
 
 def profile_graph(path: Path, scratch: Path, *, runs: int, threads: int) -> list[dict[str, Any]]:
-    """The events of ONNX Runtime's own profile of so many runs; one run comes before them."""
+    """Return the events of ONNX Runtime's own profile of so many runs; one run comes before
+    them.
+    """
     session, _ = open_session(path, threads, profile=scratch / "profile")
     entry = session.get_inputs()[0]
     picture = {entry.name: make_picture(*entry.shape[2:])}
@@ -84,7 +86,9 @@ def sum_operators(
 
 
 def describe(node: Mapping[str, Any]) -> tuple[str, int]:
-    """What a profiled node counts as, and how many multiplications its matrix product has."""
+    """Return what a profiled node counts as, and how many multiplications its matrix product
+    has.
+    """
     operator = str(node["op_name"])
     if operator not in _PRODUCTS:
         return operator, 0
@@ -96,13 +100,13 @@ def describe(node: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def shape_of(typed: Mapping[str, list[int]]) -> list[int]:
-    """The dims in an entry such as {"float": [1, 3]}."""
+    """Return the dims in an entry such as {"float": [1, 3]}."""
     (dims,) = typed.values()
     return dims
 
 
 def main() -> None:
-    """Reads the command line, profiles, prints."""
+    """Read the command line, profiles, print."""
     parser = argparse.ArgumentParser(description="Where the time of a graph goes.")
     parser.add_argument("graph", type=Path)
     parser.add_argument("scratch", type=Path)

@@ -44,7 +44,7 @@ def write_graph(settings: Mapping[str, Any], weights: Path, path: Path, opset: i
 
 
 def main() -> None:
-    """Reads the command line, writes the graph, prints what is in it."""
+    """Read the command line, write the graph, print what is in it."""
     parser = argparse.ArgumentParser(description="The reference graph of bench.dinov2.")
     parser.add_argument("settings", type=json.loads)
     parser.add_argument("weights", type=Path)

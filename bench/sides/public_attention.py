@@ -73,7 +73,7 @@ class PublicMemoryAttention(nn.Module):
         memory_pos_embed: Tensor,
         cond_frame_id_diff: Tensor,
     ) -> Tensor:
-        """The contract's one output."""
+        """Return the contract's one output."""
         batch, pointers, _ = memory_0.shape
         width = memory_1.shape[2]
         cells = memory_1.flatten(3).transpose(2, 3).flatten(1, 2)
@@ -92,7 +92,7 @@ class PublicMemoryAttention(nn.Module):
         return result.transpose(1, 2).reshape(batch, -1, self.side, self.side)
 
     def encode_times(self, since: Tensor, pointers: int) -> Tensor:
-        """Times of P pointers, the first of them `since` frames ago: [1, 4 P, 64]."""
+        """Return times of P pointers, the first of them `since` frames ago: [1, 4 P, 64]."""
         steps = torch.arange(1, MOST_POINTERS, dtype=torch.float32)[: pointers - 1]
         times = torch.cat([since.reshape(1), steps]) / (MOST_POINTERS - 1)
         half = int(self.times.in_features) // 2
@@ -208,7 +208,7 @@ def write_graph(module: PublicMemoryAttention, path: Path, *, opset: int = 17) -
 
 
 def count_facts(model: ModelProto, side: int) -> dict[str, int]:
-    """What the graph consists of; see the module's docstring."""
+    """Return what the graph consists of; see the module's docstring."""
     ops = Counter(node.op_type for node in model.graph.node)
     tables = [one for one in _tensors(model) if list(one.dims[-4:]) == [side * side, 128, 2, 2]]
     return {
@@ -220,7 +220,7 @@ def count_facts(model: ModelProto, side: int) -> dict[str, int]:
 
 
 def check_facts(facts: dict[str, int]) -> None:
-    """Raises ValueError where the graph is not what it is said to be."""
+    """Raise ValueError where the graph is not what it is said to be."""
     wanted = {"tables": TABLES, "ScatterND": SCATTERS}
     wrong = [f"{facts[name]} {name}, not {n}" for name, n in wanted.items() if facts[name] != n]
     if wrong:
@@ -239,7 +239,7 @@ def _tensors(model: ModelProto) -> list[TensorProto]:
 
 
 def main() -> None:
-    """Reads the command line, writes the graph, prints what is in it."""
+    """Read the command line, write the graph, print what is in it."""
     parser = argparse.ArgumentParser(description="The reference graph of bench.tracker.")
     parser.add_argument("config")
     parser.add_argument("weights", type=Path)

@@ -29,7 +29,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 def run_graph(path: Path, pictures: Sequence[NDArray[np.float32]], threads: int) -> list[Tensors]:
-    """A graph's outputs by name, for each picture."""
+    """Return a graph's outputs by name, for each picture."""
     session, _ = open_session(path, threads)
     (image,) = (one.name for one in session.get_inputs())
     names = [one.name for one in session.get_outputs()]
@@ -70,7 +70,7 @@ def sum_squares(values: NDArray[np.float32]) -> float:
 
 
 def main() -> None:
-    """Reads the command line, compares, prints."""
+    """Read the command line, compare, print."""
     parser = argparse.ArgumentParser(description="Errors of quantized graphs.")
     parser.add_argument("base", type=Path)
     parser.add_argument("pictures", type=Path)

@@ -29,17 +29,18 @@ class Product:
 
 
 def find_linears(model: ModelProto) -> list[Layer]:
-    """The linear layers of a float32 graph, in its order."""
+    """Return the linear layers of a float32 graph, in its order."""
     return [layer for layer in find_layers(model, [OpType.MATMUL]) if layer.op != "Conv"]
 
 
 def value_of(layer: Layer) -> str:
-    """The name of what a layer computes, its bias included."""
+    """Return the name of what a layer computes, its bias included."""
     return layer.add or layer.output
 
 
 def find_quantized(base: ModelProto, quantized: ModelProto) -> set[str]:
-    """The products of a float32 graph that another file computes from dequantized activations.
+    """Return the products of a float32 graph that another file computes from dequantized
+    activations.
 
     A layer and its Add may have become one Gemm on rows, so a value counts as computed by the
     product from which it comes through nothing but Add and Reshape.
@@ -61,7 +62,9 @@ def find_quantized(base: ModelProto, quantized: ModelProto) -> set[str]:
 
 
 def find_products(base: ModelProto, quantized: ModelProto) -> list[Product]:
-    """The products that a file has quantized beside linear layers, in the float32 graph's order."""
+    """Return the products that a file has quantized beside linear layers, in the float32 graph's
+    order.
+    """
     linears = {layer.output for layer in find_linears(base)}
     chosen = find_quantized(base, quantized) - linears
     moving = {value.name for value in base.graph.input}
@@ -83,7 +86,7 @@ def missing(model: ModelProto, names: Iterable[str]) -> list[str]:
 
 
 def _find_product(name: str, makers: Mapping[str, NodeProto]) -> NodeProto | None:
-    """The product that makes a value, through nothing but additions and other shapes."""
+    """Return the product that makes a value, through nothing but additions and other shapes."""
     node = makers.get(name)
     if node is None or node.op_type in PRODUCTS:
         return node

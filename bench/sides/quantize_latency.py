@@ -18,7 +18,7 @@ from bench.sides.side import Floats, Inputs, Side, measure, open_session, runtim
 
 
 def main() -> None:
-    """Reads the command line, runs, prints."""
+    """Read the command line, run, print."""
     parser = argparse.ArgumentParser(description="Latency of one side of bench.quantize.")
     parser.add_argument("graph", type=Path)
     parser.add_argument("picture", type=Path)

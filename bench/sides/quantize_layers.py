@@ -34,7 +34,7 @@ GROUP_BYTES = 400_000_000
 
 
 def expose(path: Path, values: Sequence[str], folder: Path, threads: int) -> Any:
-    """A session on a graph that has some of its values as outputs as well.
+    """Return a session on a graph that has some of its values as outputs as well.
 
     Raises:
         ValueError: The graph has no value of such a name.
@@ -118,7 +118,7 @@ def measure_layers(
 
 
 def main() -> None:
-    """Reads the command line, compares, prints."""
+    """Read the command line, compare, print."""
     parser = argparse.ArgumentParser(description="Errors of quantized graphs, by layer.")
     parser.add_argument("base", type=Path)
     parser.add_argument("picture", type=Path)

@@ -31,7 +31,7 @@ def make_step(
     folder: Path,
     plan: Mapping[str, Any],
 ) -> Step:
-    """A step whose outputs go to FOLDER/STAGE/out."""
+    """Return a step whose outputs go to FOLDER/STAGE/out."""
     out = folder / stage / "out"
     out.mkdir(parents=True)
     return Step(
@@ -49,7 +49,7 @@ def make_step(
 def run_stages(
     plan: Mapping[str, Any], graph: Path, out: Path, pictures: Sequence[Path]
 ) -> tuple[Path, dict[str, Any]]:
-    """Runs both stages on one graph; returns the quantized one, and its quantization.json."""
+    """Run both stages on one graph; return the quantized one, and its quantization.json."""
     (golden,) = plan["quantize"]["graphs"]
     inputs = {golden["file"]: graph}
     if plan["calibrate"] is not None:
@@ -66,7 +66,7 @@ def run_stages(
 
 
 def main() -> None:
-    """Reads the command line, quantizes, prints."""
+    """Read the command line, quantize, print."""
     parser = argparse.ArgumentParser(description="Our side of bench.quantize.")
     parser.add_argument("plan", type=Path)
     parser.add_argument("graph", type=Path)

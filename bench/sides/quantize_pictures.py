@@ -31,7 +31,7 @@ RESIZE = {"resize": "bilinear"}
 
 
 def hold_to(threads: int) -> None:
-    """Keeps this process on as many processors: not every tool can be told how many to use."""
+    """Keep this process on as many processors: not every tool can be told how many to use."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
@@ -47,7 +47,9 @@ def read_pictures(files: Sequence[Path], side: int = SIDE) -> PictureReader:
 
 
 def crop(picture: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """A quarter of a picture, uint8 [H, W, 3] to [H // 2, W // 2, 3]; the number decides which."""
+    """Return a quarter of a picture, uint8 [H, W, 3] to [H // 2, W // 2, 3]; the number decides
+    which.
+    """
     height, width = picture.shape[0] // 2, picture.shape[1] // 2
     random = np.random.default_rng(number)
     top, left = (int(random.integers(0, size + 1)) for size in (height, width))
@@ -56,7 +58,7 @@ def crop(picture: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
 
 
 def write_set(source: Path, out: Path, count: int) -> int:
-    """Fills a new folder with pictures; returns how many are crops."""
+    """Fill a new folder with pictures; return how many are crops."""
     shipped = sorted(one for one in source.iterdir() if one.suffix == ".jpg")
     if not shipped:
         raise ValueError(f"{source} has no pictures")
@@ -72,7 +74,7 @@ def write_set(source: Path, out: Path, count: int) -> int:
 
 
 def main() -> None:
-    """Reads the command line, writes the pictures, prints their names."""
+    """Read the command line, write the pictures, print their names."""
     parser = argparse.ArgumentParser(description="Calibration pictures of bench.quantize.")
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)

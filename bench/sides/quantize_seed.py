@@ -32,7 +32,7 @@ def list_pictures(folder: Path, count: int) -> list[Path]:
 
 
 def settings() -> dict[str, Any]:
-    """What the example gives to ModelOpt, beside graph, pictures and output."""
+    """Return what the example gives to ModelOpt, beside graph, pictures and output."""
     return {
         "quantize_mode": "int8",
         "calibration_method": "max",
@@ -57,7 +57,7 @@ def read_all(files: list[Path], side: int) -> NDArray[np.float32]:
 
 
 def main() -> None:
-    """Reads the command line, quantizes, prints."""
+    """Read the command line, quantize, print."""
     parser = argparse.ArgumentParser(description="The example's side of bench.quantize.")
     parser.add_argument("graph", type=Path)
     parser.add_argument("pictures", type=Path)

@@ -77,7 +77,7 @@ def make_variants(
 def quantize_products(
     model: ModelProto, products: Sequence[Product], ranges: Mapping[str, float]
 ) -> None:
-    """Puts Q and DQ before both inputs of these products."""
+    """Put Q and DQ before both inputs of these products."""
     graph = model.graph
     wanted = {one.output for one in products}
     made: dict[str, str] = {}
@@ -107,7 +107,7 @@ def quantize_products(
 
 
 def read_ranges(seed: ModelProto) -> dict[str, float]:
-    """The ranges of activations as the example's file has them, by the activations' names.
+    """Return the ranges of activations as the example's file has them, by the activations' names.
 
     They are not what calibration saw: a softmax's is always 1.
     """
@@ -120,7 +120,7 @@ def read_ranges(seed: ModelProto) -> dict[str, float]:
 
 
 def write_variant(base: Path, variant: Variant, ranges: Mapping[str, float], out: Path) -> Path:
-    """A quantized graph, as one file."""
+    """Return a quantized graph, as one file."""
     model = onnx.load_model(base)
     quantize_products(model, variant.products, ranges)
     QdqWriter(model=model, source=base.parent, ranges=ranges, layout=variant.layout).write(
@@ -133,7 +133,7 @@ def write_variant(base: Path, variant: Variant, ranges: Mapping[str, float], out
 
 
 def main() -> None:
-    """Reads the command line, writes the variants, prints where they are."""
+    """Read the command line, write the variants, print where they are."""
     parser = argparse.ArgumentParser(description="Variants of bench.quantize.")
     parser.add_argument("base", type=Path)
     parser.add_argument("seed", type=Path)

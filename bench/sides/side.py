@@ -35,7 +35,8 @@ class Side:
 
 
 def open_session(path: Path, threads: int, *, profile: Path | None = None) -> tuple[Any, float]:
-    """A graph in a new session of ONNX Runtime on the CPU, and the seconds that opening it took.
+    """Return a graph in a new session of ONNX Runtime on the CPU, and the seconds that opening it
+    took.
 
     Args:
         path: The graph.
@@ -63,7 +64,7 @@ def runtime_name() -> str:
 
 
 def measure(side: Side, inputs: Inputs, out: Path, *, runs: int = 1) -> None:
-    """Runs a side, once before it counts; prints what it took as one line of JSON.
+    """Run a side, once before it counts; print what it took as one line of JSON.
 
     `run_seconds` is the median of the runs that count, and `peak_bytes` the most memory that the
     process ever held.
@@ -89,7 +90,7 @@ def measure(side: Side, inputs: Inputs, out: Path, *, runs: int = 1) -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held, by the kernel's count.
+    """Return the most memory that this process has held, by the kernel's count.
 
     Not `getrusage`: that starts with what the parent held when it forked.
     """

@@ -44,7 +44,7 @@ def measure(
     config: Mapping[str, str],
     providers: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Compares graphs in a reduced precision with float32's.
+    """Compare graphs in a reduced precision with float32's.
 
     Args:
         pairs: The graphs that differ.
@@ -133,7 +133,9 @@ def _report_peak(
 
 
 def _peak() -> int:
-    """The largest resident size so far. getrusage would count the parent's before exec, too."""
+    """Return the largest resident size so far. getrusage would count the parent's before exec,
+    too.
+    """
     lines = _STATUS.read_text(encoding="ascii").splitlines()
     (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
     return int(kilobytes) * 1024

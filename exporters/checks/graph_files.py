@@ -30,7 +30,7 @@ class GraphFiles:
 def read_graphs(
     step: Step, contract: Mapping[str, Any], untouched: Collection[str] = ()
 ) -> dict[str, GraphFiles]:
-    """Compares every graph with its contract.
+    """Compare every graph with its contract.
 
     Args:
         step: Its inputs are the graphs' files; its parameter `opset` is theirs.

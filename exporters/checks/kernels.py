@@ -27,7 +27,7 @@ CONVOLUTIONS: Final = frozenset({"ConvInteger", "QLinearConv"})
 
 
 def count_kernels(path: Path, threads: int, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Runs a graph once on the CPU with onnxruntime's default options, but for the threads.
+    """Run a graph once on the CPU with onnxruntime's default options, but for the threads.
 
     Returns:
         `integer`, how often kernels of `INTEGER_KERNELS`, those of linear layers, ran; `names`, how

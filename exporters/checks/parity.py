@@ -82,7 +82,7 @@ class TensorCheck:
         return bool(np.isfinite(self.energy.noise))
 
     def describe(self) -> str:
-        """The figures in words."""
+        """Return the figures in words."""
         return (
             f"{self.graph}, {self.case}: {self.tensor} differs by {self.relative:.2e} of its "
             f"scale ({self.max_abs_diff:.2e} of {self.max_abs_reference:.3g}), "
@@ -107,7 +107,7 @@ class MaskCheck:
     photograph: bool = True
 
     def describe(self) -> str:
-        """The figures in words."""
+        """Return the figures in words."""
         return (
             f"end to end, {self.case}: {self.mask} agrees at IoU {self.iou:.5f} "
             f"(it covers {self.coverage:.1%}), the bound is {self.bound}"
@@ -127,7 +127,7 @@ class ScoreCheck:
     photograph: bool = True
 
     def describe(self) -> str:
-        """The figures in words."""
+        """Return the figures in words."""
         return (
             f"end to end, {self.case}: the masks' scores differ by {self.relative:.2e} of their "
             f"scale ({self.max_abs_diff:.2e}), the bound is {self.bound:.0e}"
@@ -160,7 +160,7 @@ class LoopCheck:
         return self.expected_occlusion > 0
 
     def describe(self) -> str:
-        """The figures in words."""
+        """Return the figures in words."""
         return (
             f"closed loop, object {self.object} on frame {self.frame}: the mask agrees at IoU "
             f"{self.iou:.5f} (it covers {self.coverage:.1%}; the bound is {self.bound}), the "
@@ -182,7 +182,7 @@ def compare_tensors(
     bound: float,
     photograph: bool = True,
 ) -> TensorCheck:
-    """Compares two float tensors: max |found - expected| against bound x max |expected|.
+    """Compare two float tensors: max |found - expected| against bound x max |expected|.
 
     A difference in shape, and any value that is not finite, is infinitely far off.
     """
@@ -224,7 +224,7 @@ def compare_scores(
     bound: float,
     photograph: bool = True,
 ) -> ScoreCheck:
-    """Compares the scores that masks were given, float32 [N, masks], as `compare_tensors` does."""
+    """Compare the scores that masks were given, float32 [N, masks], as `compare_tensors` does."""
     compared = compare_tensors(
         expected, found, graph="end to end", case=case, tensor="scores", bound=bound
     )
@@ -275,7 +275,7 @@ def compare_steps(
     bounds: tuple[float, float],
     coverage: tuple[float, float],
 ) -> LoopCheck:
-    """Compares what is known of an object on a frame.
+    """Compare what is known of an object on a frame.
 
     Args:
         expected: Its mask bool [H, W], occlusion logit and pointer [C], from upstream.
@@ -312,14 +312,16 @@ def _overlap(expected: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
 
 
 def _cosine(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """The cosine between two vectors; -1 where there is none."""
+    """Return the cosine between two vectors; -1 where there is none."""
     a, b = expected.astype(np.float64), found.astype(np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / lengths if np.isfinite(lengths) and lengths else -1.0
 
 
 def as_json(check: Check) -> dict[str, Any]:
-    """A check as plain data; what is not finite becomes a very large number, for JSON's sake."""
+    """Return a check as plain data; what is not finite becomes a very large number, for JSON's
+    sake.
+    """
     return {
         key: as_number(value) if isinstance(value, float) else value
         for key, value in asdict(check).items()
@@ -328,5 +330,5 @@ def as_json(check: Check) -> dict[str, Any]:
 
 
 def as_number(value: float) -> float:
-    """A number that JSON has: what is not finite becomes a very large one."""
+    """Return a number that JSON has: what is not finite becomes a very large one."""
     return 1e308 if np.isnan(value) else float(np.clip(value, -1e308, 1e308))

@@ -95,7 +95,7 @@ class Gate:
         }
 
     def say(self) -> str:
-        """The figures in words."""
+        """Return the figures in words."""
         where = "" if self.runtime == "cpu" else f" on {self.runtime}"
         value = _FORMATS[self.name].format(self.value)
         return (
@@ -109,12 +109,14 @@ _FORMATS: Final = {SNR: "{:.2f} dB", COSINE: "{:.6f}", MASK_IOU: "{:.5f}"}
 
 
 def decibels(value: float) -> float | None:
-    """A ratio for JSON: None where it is infinite, because nothing differs."""
+    """Return a ratio for JSON: None where it is infinite, because nothing differs."""
     return None if value == math.inf else round(as_number(value), 4)
 
 
 def pool(checks: Iterable[Check]) -> list[OutputQuality]:
-    """The quality of every output that was compared on photographs, in the order of the checks."""
+    """Return the quality of every output that was compared on photographs, in the order of the
+    checks.
+    """
     groups: dict[tuple[str, str], list[TensorCheck]] = {}
     for check in checks:
         if isinstance(check, TensorCheck) and check.photograph and not check.exact:
@@ -139,7 +141,7 @@ def judge(
     checks: Iterable[Check],
     runtime: str,
 ) -> list[Gate]:
-    """Holds a format's gates against what was measured in one runtime.
+    """Hold a format's gates against what was measured in one runtime.
 
     The signal-to-noise ratio is that of an output over all photographs; a cosine, of the outputs
     that the gate names, that of the photograph which fares worst; a mask's overlap that of the
@@ -202,7 +204,7 @@ def _judge_masks(gates: Mapping[str, Any], checks: Iterable[Check], runtime: str
 
 
 def describe_check(check: Check, mask_iou: float) -> dict[str, Any]:
-    """A check as plain data, with the figures of its quality in place of parity's bound.
+    """Return a check as plain data, with the figures of its quality in place of parity's bound.
 
     Args:
         check: The comparison.

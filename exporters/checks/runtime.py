@@ -39,7 +39,7 @@ class Runtime:
                 ) from failure
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Runs a graph on the inputs that it knows; returns its outputs by name."""
+        """Run a graph on the inputs that it knows; return its outputs by name."""
         session = self.sessions[graph]
         feeds = {name: inputs[name] for name in session.inputs}
         shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())

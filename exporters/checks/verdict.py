@@ -24,7 +24,9 @@ _NEXT: Final = (
 
 
 def summarize(checks: Iterable[Check]) -> dict[str, Any]:
-    """The worst figure of every output, and how masks, scores and the steps of a loop fared."""
+    """Return the worst figure of every output, and how masks, scores and the steps of a loop
+    fared.
+    """
     worst: dict[str, TensorCheck] = {}
     rest: list[Check] = []
     for check in checks:
@@ -76,7 +78,7 @@ def _summarize_loop(steps: Sequence[LoopCheck]) -> dict[str, Any]:
 
 
 def require_ok(checks: Sequence[Check]) -> None:
-    """Raises on the worst check that failed, and when too little could be judged.
+    """Raise on the worst check that failed, and when too little could be judged.
 
     Half of all masks must count; in a loop, half of those whose object is seen.
 
@@ -103,7 +105,7 @@ def require_ok(checks: Sequence[Check]) -> None:
 
 
 def require_some(checks: Sequence[Check]) -> None:
-    """Raises where nothing was compared.
+    """Raise where nothing was compared.
 
     Raises:
         StageError: With exit code 6.
@@ -115,7 +117,7 @@ def require_some(checks: Sequence[Check]) -> None:
 
 
 def require_counted(checks: Sequence[Check]) -> None:
-    """Raises where fewer than half of the masks can be judged.
+    """Raise where fewer than half of the masks can be judged.
 
     Raises:
         StageError: With exit code 6.
@@ -134,5 +136,5 @@ def _require_counted(masks: Sequence[MaskCheck | LoopCheck]) -> None:
 
 
 def not_verified(what: str, why: str, then: str = _NEXT) -> StageError:
-    """A verification that failed: exit code 6."""
+    """Return a verification that failed: exit code 6."""
     return StageError(what, why, then, exit_code=NOT_VERIFIED)

@@ -13,7 +13,7 @@ _SIZES: Final = {"s": ((384,), 12), "b": ((768,), 12), "l": ((1024,), 24), "g": 
 
 
 def build_network(params: Mapping[str, Any]) -> torch.nn.Module:
-    """The checkpoint of the architecture that `architecture` and `overrides` describe."""
+    """Return the checkpoint of the architecture that `architecture` and `overrides` describe."""
     if "upstream" in params:
         check_upstream(params["upstream"])
     return Checkpoint(params)

@@ -15,7 +15,7 @@ def read_size(size: str) -> tuple[int, int]:
 
 
 def build_model(params: Mapping[str, Any], size: tuple[int, int] | None = None) -> torch.nn.Module:
-    """Builds a network on the meta device, where it has shapes and no values.
+    """Build a network on the meta device, where it has shapes and no values.
 
     Reads `architecture`, timm's name of it; `overrides`, further arguments of timm's
     `create_model`; and `native`, the side in pixels of the square that the position table is for.
@@ -51,7 +51,7 @@ def load_model(params: Mapping[str, Any], weights: Path) -> torch.nn.Module:
 
 
 def fill(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Gives a network the values of a checkpoint, through timm's own conversion.
+    """Give a network the values of a checkpoint, through timm's own conversion.
 
     Args:
         network: One of `build_model`.
@@ -72,7 +72,7 @@ def fill(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def _require_settings(network: torch.nn.Module, params: Mapping[str, Any]) -> None:
-    """Asserts that the catalog describes the architecture that it names."""
+    """Assert that the catalog describes the architecture that it names."""
     model: Any = network
     found = {
         "embed_dim": int(model.embed_dim),

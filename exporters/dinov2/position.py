@@ -80,7 +80,7 @@ def _middles(places: int) -> Doubles:
 
 
 def _float32(values: Doubles) -> Doubles:
-    """The nearest float32 of each value, as float64."""
+    """Return the nearest float32 of each value, as float64."""
     return values.astype(np.float32).astype(np.float64)
 
 
@@ -93,7 +93,7 @@ def _cubic(distance: Doubles, a: float) -> Doubles:
 
 
 def _apply(plane: Doubles, places: NDArray[np.intp], weights: Doubles) -> Doubles:
-    """Sums weighted samples along the first axis, one tap after the other."""
+    """Sum weighted samples along the first axis, one tap after the other."""
     total = np.zeros((len(places), *plane.shape[1:]))
     for tap in range(places.shape[1]):
         total += weights[:, tap, np.newaxis, np.newaxis] * plane[places[:, tap]]

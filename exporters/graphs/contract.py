@@ -28,7 +28,7 @@ def find_faults(
     opset: int,
     data: Path | None = None,
 ) -> list[str]:
-    """What in a graph contradicts its contract, in words; empty when nothing does.
+    """Return what in a graph contradicts its contract, in words; empty when nothing does.
 
     Looks at names, order, types and dims of inputs and outputs, the opset, operator domains,
     forbidden operators, where the weights lie, ONNX's own checker, strict shape inference, and

@@ -27,7 +27,7 @@ Entries = dict[str, str]
 
 
 def files_of(golden: Mapping[str, Any]) -> list[str]:
-    """The files of a contract's graph: the graph itself, and its data file if it has one."""
+    """Return the files of a contract's graph: the graph itself, and its data file if it has one."""
     data = golden.get("data")
     return [golden["file"], data] if data else [golden["file"]]
 
@@ -60,7 +60,7 @@ def lay_out(model: ModelProto, location: str) -> dict[str, Entries]:
 
 
 def write_files(model: ModelProto, golden: Mapping[str, Any], out: Path, source: Path) -> None:
-    """Writes a graph as its contract wants it: one file, or two.
+    """Write a graph as its contract wants it: one file, or two.
 
     The weights go from file to file in pieces and are never in memory together.
 
@@ -116,7 +116,7 @@ def collect(traced: Path, golden: Mapping[str, Any], out: Path) -> None:
 
 
 def read_values(tensor: TensorProto, source: Path) -> NDArray[Any]:
-    """The values of a tensor that may lie in a file of the folder `source`."""
+    """Return the values of a tensor that may lie in a file of the folder `source`."""
     whole = TensorProto()
     whole.CopyFrom(tensor)
     if is_external(whole):
@@ -125,21 +125,21 @@ def read_values(tensor: TensorProto, source: Path) -> NDArray[Any]:
 
 
 def take_in_all(model: ModelProto, source: Path) -> None:
-    """Reads into a model what lies in files of the folder `source`."""
+    """Read into a model what lies in files of the folder `source`."""
     for tensor in _tensors(model):
         if is_external(tensor):
             _take_in(tensor, source)
 
 
 def data_beside(path: Path) -> list[Path]:
-    """The data files of a graph, which lie beside it."""
+    """Return the data files of a graph, which lie beside it."""
     model = read_graph(path)
     places = {_entries(one)["location"] for one in _tensors(model) if is_external(one)}
     return [path.parent / place for place in sorted(places)]
 
 
 def bring_beside(files: Iterable[Path], folder: Path) -> None:
-    """Puts data files into a folder under their own names, as files and not as links.
+    """Put data files into a folder under their own names, as files and not as links.
 
     Newer releases of onnxruntime refuse a data file whose real path lies outside of the folder of
     its graph, as that of a link into a store does.
@@ -156,7 +156,7 @@ def bring_beside(files: Iterable[Path], folder: Path) -> None:
 
 
 def find_data_faults(model: ModelProto, golden: Mapping[str, Any], data: Path | None) -> list[str]:
-    """What is wrong with where a graph's weights lie, in words; empty when nothing is.
+    """Return what is wrong with where a graph's weights lie, in words; empty when nothing is.
 
     Args:
         model: The graph, read without its data file.
@@ -177,7 +177,7 @@ def find_data_faults(model: ModelProto, golden: Mapping[str, Any], data: Path | 
 
 
 def _find_file_faults(places: Mapping[str, Entries], data: Path) -> list[str]:
-    """Looks at a data file's length and gaps; the weights themselves are for the parity check."""
+    """Look at a data file's length and gaps; the weights themselves are for the parity check."""
     extents = [(int(one["offset"]), int(one["length"])) for one in places.values()]
     end = sum(extents[-1]) if extents else 0
     size = data.stat().st_size
@@ -231,7 +231,7 @@ def _take_in(tensor: TensorProto, source: Path) -> None:
 
 
 def _pieces(tensor: TensorProto, source: Path) -> Iterator[bytes]:
-    """The bytes of a tensor, little-endian, wherever they lie."""
+    """Yield the bytes of a tensor, little-endian, wherever they lie."""
     if not is_external(tensor):
         yield tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
         return

@@ -46,7 +46,7 @@ class Session:
         provider: str = CPU,
         profile: Path | None = None,
     ) -> None:
-        """Loads a graph.
+        """Load a graph.
 
         Args:
             path: The .onnx file.
@@ -98,7 +98,7 @@ class Session:
     def run(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> Tensors:
-        """Runs the graph: inputs by name to outputs by name, all of them or those that are named.
+        """Run the graph: inputs by name to outputs by name, all of them or those that are named.
 
         Raises:
             RuntimeFailure: It failed.
@@ -113,12 +113,12 @@ class Session:
         return dict(zip(names, values, strict=True))
 
     def end_profile(self) -> Path:
-        """Ends the profile that was asked for; returns its file."""
+        """End the profile that was asked for; return its file."""
         return Path(self._session.end_profiling())
 
 
 def _find_place(path: Path) -> Path:
-    """The graph's own path, or another where its data file is no link out of the folder.
+    """Return the graph's own path, or another where its data file is no link out of the folder.
 
     From 1.23 on, onnxruntime refuses a data file whose real path is elsewhere, as inputs that are
     links into a store have it.
@@ -137,7 +137,7 @@ def run_kernels(
     inputs: Mapping[str, NDArray[Any]],
     config: Mapping[str, str] = DEFAULTS,
 ) -> list[tuple[str, str]]:
-    """Runs a graph once on the CPU under onnxruntime's profiler, whose file is gone afterwards.
+    """Run a graph once on the CPU under onnxruntime's profiler, whose file is gone afterwards.
 
     Returns:
         The operator and the node's name of every kernel that ran, in order.
@@ -167,7 +167,7 @@ class Sessions:
     def __init__(
         self, files: Mapping[str, Path], threads: int, config: Mapping[str, str] = DEFAULTS
     ) -> None:
-        """Loads graphs.
+        """Load graphs.
 
         Args:
             files: The .onnx files by the graphs' names.
@@ -182,7 +182,7 @@ class Sessions:
         self.run_seconds = {name: one.run_seconds for name, one in self._sessions.items()}
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        """Runs a graph: inputs by name to outputs by name.
+        """Run a graph: inputs by name to outputs by name.
 
         Raises:
             StageError: The graph failed, or an output holds an infinity or no number.

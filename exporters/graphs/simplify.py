@@ -68,13 +68,15 @@ def simplify_apart(tool: Simplifier, model: ModelProto, scratch: Path, step: str
 
 
 def _target_of(step: str) -> str:
-    """The targets that a step like `MODEL+random0/image@opset20/convert` is for, as a glob."""
+    """Return the targets that a step like `MODEL+random0/image@opset20/convert` is for, as a
+    glob.
+    """
     model, contract, *_ = (*step.split("/"), "*", "*")
     return f"{model.partition('+')[0]}/{contract.partition('@')[0]}/*"
 
 
 def main(arguments: list[str]) -> int:
-    """The program: reads SOURCE, simplifies it with TOOL, writes TARGET."""
+    """Return the program: reads SOURCE, simplifies it with TOOL, writes TARGET."""
     tool, source, target = Simplifier(arguments[0]), Path(arguments[1]), Path(arguments[2])
     model: Any = onnx.load_model(source, load_external_data=False)
     match tool:

@@ -28,7 +28,7 @@ TYPE_NAMES: Final[Mapping[int, str]] = {
 
 
 def read_graph(path: Path) -> ModelProto:
-    """Reads an ONNX file.
+    """Read an ONNX file.
 
     Raises:
         StageError: It is no ONNX model.
@@ -44,12 +44,14 @@ def read_graph(path: Path) -> ModelProto:
 
 
 def write_graph(model: ModelProto, path: Path) -> None:
-    """Writes an ONNX file; equal models become equal bytes."""
+    """Write an ONNX file; equal models become equal bytes."""
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def dims_of(value: ValueInfoProto) -> Dims | None:
-    """A value's declared dims: a number, a name, or None for an unknown; None without a shape."""
+    """Return a value's declared dims: a number, a name, or None for an unknown; None without a
+    shape.
+    """
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
@@ -60,13 +62,13 @@ def dims_of(value: ValueInfoProto) -> Dims | None:
 
 
 def dtype_of(value: ValueInfoProto) -> str:
-    """A value's element type, named as in the contracts."""
+    """Return a value's element type, named as in the contracts."""
     element = value.type.tensor_type.elem_type
     return TYPE_NAMES.get(element, TensorProto.DataType.Name(element).lower())
 
 
 def all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """A graph and those inside its nodes."""
+    """Yield a graph and those inside its nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -85,7 +87,9 @@ def count_ops(model: ModelProto) -> dict[str, int]:
 
 
 def describe(model: ModelProto, size: int) -> dict[str, Any]:
-    """A model's figures for manifest and `inspect`; `size` is that of its files, in bytes."""
+    """Return a model's figures for manifest and `inspect`; `size` is that of its files, in
+    bytes.
+    """
     return {
         "nodes": len(model.graph.node),
         "ops": count_ops(model),
@@ -96,7 +100,7 @@ def describe(model: ModelProto, size: int) -> dict[str, Any]:
 
 
 def opsets_of(model: ModelProto) -> dict[str, int]:
-    """The version of each operator domain that a model imports; "" is ONNX's own."""
+    """Return the version of each operator domain that a model imports; "" is ONNX's own."""
     return {
         "" if entry.domain == "ai.onnx" else entry.domain: entry.version
         for entry in model.opset_import
@@ -115,7 +119,7 @@ def size_of(tensor: TensorProto) -> int:
 
 
 def set_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
-    """Splits a model into its structure and its weights.
+    """Split a model into its structure and its weights.
 
     Floating-point constants of at least `WEIGHT_ELEMENTS`, and whatever lies in another file,
     become inputs, so that nothing which comes after can fold, copy or even read them.
@@ -162,7 +166,7 @@ def rejoin(structure: ModelProto, aside: Mapping[str, TensorProto]) -> None:
 
 
 def lift_constants(model: ModelProto) -> None:
-    """Turns Constant nodes into initializers and lets equal initializers share one name.
+    """Turn Constant nodes into initializers and let equal initializers share one name.
 
     Those in other files keep theirs: they are large, and torch writes equal ones once.
     """
@@ -190,7 +194,7 @@ def lift_constants(model: ModelProto) -> None:
 
 
 def name_nodes(model: ModelProto) -> None:
-    """Gives nodes that have no name, or share one, that of their first output, which is unique."""
+    """Give nodes that have no name, or share one, that of their first output, which is unique."""
     counts = Counter(node.name for node in model.graph.node)
     for node in model.graph.node:
         if not node.name or counts[node.name] > 1:
@@ -198,7 +202,7 @@ def name_nodes(model: ModelProto) -> None:
 
 
 def drop_unused(model: ModelProto) -> None:
-    """Removes nodes and initializers that no output depends on."""
+    """Remove nodes and initializers that no output depends on."""
     graph = model.graph
     while True:
         used = {name for inner in all_graphs(graph) for node in inner.node for name in node.input}
@@ -211,7 +215,7 @@ def drop_unused(model: ModelProto) -> None:
 
 
 def infer_strictly(model: ModelProto) -> ModelProto:
-    """A model with the shapes that ONNX infers and no others, outputs' included.
+    """Return a model with the shapes that ONNX infers and no others, outputs' included.
 
     Raises:
         StageError: Strict shape inference fails.
@@ -232,7 +236,7 @@ def infer_strictly(model: ModelProto) -> ModelProto:
 
 
 def declare_outputs(model: ModelProto, golden: Mapping[str, Any]) -> None:
-    """Gives the outputs the contract's dims, after comparing them with the inferred ones.
+    """Give the outputs the contract's dims, after comparing them with the inferred ones.
 
     Raises:
         StageError: An inferred dim contradicts the contract, or a static one was not inferred.
@@ -267,7 +271,7 @@ def compare_dims(inferred: Dims | None, wanted: Sequence[int | str]) -> str:
 
 
 def set_metadata(model: ModelProto, metadata: Mapping[str, str]) -> None:
-    """Replaces everything that a model says about itself: no tool, date or path remains."""
+    """Replace everything that a model says about itself: no tool, date or path remains."""
     for field in ("doc_string", "domain", "model_version", "producer_version", "metadata_props"):
         model.ClearField(field)
     model.producer_name = "modelkiln"

@@ -46,7 +46,7 @@ def trace(graph: Graph, golden: Mapping[str, Any], opset: int, path: Path) -> No
 
 
 def check_examples(golden: Mapping[str, Any], examples: Sequence[torch.Tensor]) -> None:
-    """Compares the number, sizes and types of example inputs with the contract.
+    """Compare the number, sizes and types of example inputs with the contract.
 
     Raises:
         StageError: The contract was made for a model of another size.

@@ -24,7 +24,7 @@ class ObjectPrompt:
 
 
 def check_numbers(asked: Any) -> None:
-    """Checks what can be checked without the video: numbers, and how many objects there are.
+    """Check what can be checked without the video: numbers, and how many objects there are.
 
     Raises:
         StageError: There is no prompt, one is malformed or shows nothing, a number does not fit
@@ -77,7 +77,7 @@ def check_numbers(asked: Any) -> None:
 def read_object_prompts(
     asked: Sequence[Mapping[str, Any]], frames: int, height: int, width: int
 ) -> tuple[ObjectPrompt, ...]:
-    """Checks prompts that passed `check_numbers` against the video.
+    """Check prompts that passed `check_numbers` against the video.
 
     Returns:
         The prompts by frame and object.

@@ -69,7 +69,7 @@ def canvas_size(height: int, width: int) -> tuple[int, int]:
 
 
 def enlarge(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture, uint8 [H, W, 3], at the size at which it is drawn, `canvas_size(H, W)`."""
+    """Return a picture, uint8 [H, W, 3], at the size at which it is drawn, `canvas_size(H, W)`."""
     height, width = canvas_size(*picture.shape[:2])
     resized = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
     return np.array(resized, dtype=np.uint8)
@@ -118,7 +118,7 @@ def draw_masks(picture: NDArray[np.uint8], drawn: Sequence[Drawn]) -> NDArray[np
 
 
 def caption_masks(drawn: Sequence[Drawn]) -> list[Caption]:
-    """The captions of what is drawn, each with its mask's tint."""
+    """Return the captions of what is drawn, each with its mask's tint."""
     return [
         Caption(text=one.caption, tint=_TINTS[place % len(_TINTS)])
         for place, one in enumerate(drawn)
@@ -127,7 +127,7 @@ def caption_masks(drawn: Sequence[Drawn]) -> list[Caption]:
 
 
 def object_tint(number: int) -> Colour:
-    """The tint of a tracked object; numbers count from 1, and neighbours differ."""
+    """Return the tint of a tracked object; numbers count from 1, and neighbours differ."""
     tints = (*_TINTS, *_MORE_TINTS)
     return tints[(number - 1) % len(tints)]
 
@@ -175,7 +175,9 @@ def _box(
 
 
 def _point(canvas: Image.Image, centre: tuple[float, float], colour: Colour, radius: int) -> None:
-    """A disc with a white ring and a plus or a minus, drawn large and shrunk for smooth edges."""
+    """Draw a disc with a white ring and a plus or a minus, drawn large and shrunk for smooth
+    edges.
+    """
     finer = 4
     side = 2 * (radius + 3) * finer
     stamp = Image.new("RGBA", (side, side), (*INK, 0))
@@ -198,7 +200,7 @@ def _point(canvas: Image.Image, centre: tuple[float, float], colour: Colour, rad
 
 
 def _number(canvas: Image.Image, mask: NDArray[np.bool_], number: int, size: int) -> None:
-    """Writes an object's number in its mask: where the middle of its rows is."""
+    """Write an object's number in its mask: where the middle of its rows is."""
     row = round(float(np.median(np.nonzero(mask.any(axis=1))[0])))
     inside = np.nonzero(mask[row] if mask[row].any() else mask.any(axis=0))[0]
     centre = (

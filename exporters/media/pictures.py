@@ -34,7 +34,7 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, str
 
 
 def load_picture(path: Path, name: str = "") -> NDArray[np.uint8]:
-    """Reads a picture file as 8-bit RGB, turned the way its EXIF orientation says.
+    """Read a picture file as 8-bit RGB, turned the way its EXIF orientation says.
 
     Grey becomes three equal channels, 16-bit grey is scaled to 8 bits, palettes are looked up,
     CMYK is converted without a profile, transparency is laid over white, and of an animation the
@@ -75,7 +75,7 @@ def resize(
 
 
 def normalize(resized: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Turns 8-bit RGB into the encoder's input.
+    """Turn 8-bit RGB into the encoder's input.
 
     Args:
         resized: uint8 [height, width, 3].
@@ -163,7 +163,7 @@ def _decode(path: Path, name: str) -> Image.Image:
 
 
 def _open(path: Path, name: str) -> Image.Image:
-    """Opens the header, after the checks that need no decoding."""
+    """Open the header, after the checks that need no decoding."""
     if not path.is_file():
         raise StageError(
             f"There is no {name}",

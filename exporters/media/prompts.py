@@ -42,7 +42,7 @@ class PromptSet:
 def read_prompts(
     params: Mapping[str, Any], mask: Path | None, height: int, width: int
 ) -> tuple[PromptSet, ...]:
-    """Reads and checks the prompts of a step.
+    """Read and check the prompts of a step.
 
     Points, at most one box and the mask make one set. Several boxes make a set each; which of
     them further points or a mask would belong to is not said, so those are refused.
@@ -78,7 +78,7 @@ def read_prompts(
 
 
 def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
-    """Reads a mask: foreground is what is brighter than half of the brightest value.
+    """Read a mask: foreground is what is brighter than half of the brightest value.
 
     So 0 and 1, 0 and 255, and soft edges all work.
 

@@ -36,7 +36,7 @@ class Caption:
 
 
 def random_weights_banner(contract: Mapping[str, Any]) -> str:
-    """The warning above everything that random weights have made.
+    """Return the warning above everything that random weights have made.
 
     Args:
         contract: A golden contract; its `yields` says what its graphs compute, a mask if nothing.
@@ -47,7 +47,7 @@ def random_weights_banner(contract: Mapping[str, Any]) -> str:
 def draw_sheet(
     canvas: NDArray[np.uint8], captions: Sequence[Caption], *, banner: str = ""
 ) -> NDArray[np.uint8]:
-    """Adds a banner above a finished picture and captions below.
+    """Add a banner above a finished picture and captions below.
 
     Args:
         canvas: uint8 [h, w, 3]; one that is narrow is set in the middle of a wider sheet.

@@ -89,7 +89,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 def open_pictures(
     files: Mapping[str, Path], name: str = "", titles: Sequence[str] | None = None
 ) -> Video:
-    """Opens a folder's pictures as a video.
+    """Open a folder's pictures as a video.
 
     Args:
         files: The pictures by their names, which give the order (`in_order`).
@@ -111,7 +111,7 @@ def open_pictures(
 
 
 def open_video(path: Path, name: str = "", threads: int = 1) -> Video:
-    """Opens a video file.
+    """Open a video file.
 
     Frames are turned the way the file says, as players do it.
 
@@ -140,7 +140,7 @@ def open_video(path: Path, name: str = "", threads: int = 1) -> Video:
 def write_video(
     path: Path, rate: Fraction | None, threads: int
 ) -> Iterator[Callable[[Pixels], None]]:
-    """Writes H.264 in an MP4 file, in the colour format that every player knows (yuv420p).
+    """Write H.264 in an MP4 file, in the colour format that every player knows (yuv420p).
 
     That format halves colours both ways, so a row or a column is added where a side is odd. The
     colours are those of BT.709 in its limited range, and the file says so: players guess where a
@@ -191,7 +191,7 @@ def _survey(
     name: str,
     pictures: Sequence[str] = (),
 ) -> Video:
-    """Reads everything once: counts, and compares sizes."""
+    """Read everything once: counts, and compare sizes."""
     frames, size = 0, (0, 0)
     for pixels in read():
         found = (pixels.shape[0], pixels.shape[1])
@@ -276,7 +276,7 @@ def _upright(frame: VideoFrame, threads: int) -> Pixels:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Runs of digits as numbers, between runs of anything else."""
+    """Run of digits as numbers, between runs of anything else."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-1, name)]
 

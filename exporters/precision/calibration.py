@@ -100,7 +100,7 @@ class PictureReader:
     def read(
         self, share: tuple[float, float] = (0.0, 1.0)
     ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Reads one picture after the other; nothing of those before is kept.
+        """Read one picture after the other; nothing of those before is kept.
 
         Args:
             share: From where to where this pass takes the stage's progress.
@@ -138,7 +138,9 @@ class PictureReader:
             raise self._too_damaged(spare)
 
     def _open(self, name: str) -> NDArray[np.float32] | None:
-        """A picture as graphs take it; None, and the reason in `skipped`, where it is damaged."""
+        """Return a picture as graphs take it; None, and the reason in `skipped`, where it is
+        damaged.
+        """
         try:
             picture = load_picture(self._files[name], f"picture {_shown(name)}")
         except StageError as error:
@@ -162,5 +164,5 @@ class PictureReader:
 
 
 def _shown(name: str) -> str:
-    """A picture's name as its owner knows it."""
+    """Return a picture's name as its owner knows it."""
     return _NUMBERED.sub("", name.rpartition("/")[2], count=1)

@@ -54,7 +54,7 @@ def _product_of(layer: Layer) -> str:
 
 
 def _split_gemms(model: ModelProto, layers: Sequence[Layer], source: Path) -> None:
-    """Makes a MatMul and an Add of each Gemm among the layers: the tool knows no dynamic Gemm."""
+    """Make a MatMul and an Add of each Gemm among the layers: the tool knows no dynamic Gemm."""
     gemms = {layer.output: layer for layer in layers if layer.op == "Gemm"}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[NodeProto] = []

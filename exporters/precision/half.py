@@ -21,7 +21,7 @@ KEPT_IN_FLOAT32: Final = (
 
 
 def halve(model: ModelProto, opset: int) -> ModelProto:
-    """The same graph in float16, with its inputs and outputs as they were.
+    """Return the same graph in float16, with its inputs and outputs as they were.
 
     Args:
         model: A graph with its weights in it.

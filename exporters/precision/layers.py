@@ -116,7 +116,9 @@ def _read(
 
 
 def _describe_left(node: NodeProto, weight: TensorProto) -> Layer:
-    """A product whose weight comes first: a linear layer, but none that runtimes quantize."""
+    """Return a product whose weight comes first: a linear layer, but none that runtimes
+    quantize.
+    """
     axis = max(len(weight.dims) - 2, 0)
     return Layer(
         output=node.output[0],
@@ -151,7 +153,7 @@ def _refuse(layer: Layer, node: NodeProto, weight: TensorProto, op_types: Collec
 def _find_bias(
     users: list[NodeProto], constants: Mapping[str, TensorProto], channels: int
 ) -> tuple[str, str]:
-    """The bias that the one Add behind a product adds, and that Add's output."""
+    """Return the bias that the one Add behind a product adds, and that Add's output."""
     if len(users) != 1 or users[0].op_type != "Add":
         return "", ""
     for name in users[0].input:
@@ -161,7 +163,7 @@ def _find_bias(
 
 
 def _find_constants(model: ModelProto) -> set[str]:
-    """The names of all values that no input of the graph reaches."""
+    """Return the names of all values that no input of the graph reaches."""
     moving = {value.name for value in model.graph.input}
     fixed = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:

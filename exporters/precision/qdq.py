@@ -100,7 +100,7 @@ class QdqWriter:
         return {layer.output: float(self._scale(layer)) for layer in layers}
 
     def _replace_relus(self, activations: Collection[str]) -> None:
-        """Makes Max(x, 0) of each Relu whose output is quantized.
+        """Make Max(x, 0) of each Relu whose output is quantized.
 
         onnxruntime takes a Relu before Q for one that the clipping of integers does anyway, and
         removes it; it looks at the zero alone, so it does so to FP8, which clips nothing below 0.
@@ -130,7 +130,7 @@ class QdqWriter:
         yield helper.make_node("Reshape", [product, sizes], [output], name=f"{output}_restored")
 
     def _layer(self, layer: Layer, node: NodeProto) -> Iterator[NodeProto]:
-        """A node as it was, on dequantized inputs."""
+        """Yield a node as it was, on dequantized inputs."""
         yield from self._quantize_activation(layer, rows=False)
         yield from self._dequantize_weight(layer)
         changed = NodeProto.FromString(node.SerializeToString())
@@ -212,7 +212,7 @@ class QdqWriter:
         return np.asarray(read_values(tensor, self.source), dtype=np.float32)
 
     def _add(self, name: str, values: NDArray[Any]) -> str:
-        """An initializer of this name; made once."""
+        """Return an initializer of this name; made once."""
         if name not in self._constants:
             tensor = self.model.graph.initializer.add()
             tensor.CopyFrom(numpy_helper.from_array(values, name))

@@ -47,7 +47,7 @@ class RangeObserver:
         threads: int,
         provider: str,
     ) -> None:
-        """Loads the graph, with an output more for each activation.
+        """Load the graph, with an output more for each activation.
 
         Args:
             path: The .onnx file; weights beside it stay there.
@@ -64,7 +64,7 @@ class RangeObserver:
         self._session = _open(model, path, folder, threads, provider)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        """Runs the graph and widens the ranges; returns the graph's own outputs.
+        """Run the graph and widen the ranges; return the graph's own outputs.
 
         Raises:
             StageError: An activation is infinite or no number.
@@ -99,7 +99,7 @@ class HistogramObserver:
         threads: int,
         provider: str,
     ) -> None:
-        """Loads the graph, with the activations as outputs; arguments as for `RangeObserver`.
+        """Load the graph, with the activations as outputs; arguments as for `RangeObserver`.
 
         Args:
             largest: The largest magnitude of each activation, from a pass before.
@@ -118,7 +118,7 @@ class HistogramObserver:
         self._session = _open(model, path, folder, threads, provider)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
-        """Runs the graph, as often as fetching takes, and counts; returns its own outputs."""
+        """Run the graph, as often as fetching takes, and count; return its own outputs."""
         found: Tensors = {}
         for group in self._groups or [[]]:
             found = self._session.run(inputs, [*self._outputs, *group])
@@ -127,7 +127,7 @@ class HistogramObserver:
         return {name: found[name] for name in self._outputs}
 
     def thresholds(self) -> dict[str, float]:
-        """The threshold of each activation beyond which values are clipped."""
+        """Return the threshold of each activation beyond which values are clipped."""
         return {name: self._threshold(name) for name in self._largest}
 
     def _count(self, name: str, values: NDArray[Any]) -> None:
@@ -167,7 +167,9 @@ def _add_magnitudes(model: ModelProto, activations: Collection[str]) -> None:
 
 
 def _open(model: ModelProto, path: Path, folder: Path, threads: int, provider: str) -> Session:
-    """A session on an instrumented graph, which finds its weights where the original has them."""
+    """Return a session on an instrumented graph, which finds its weights where the original has
+    them.
+    """
     folder.mkdir()
     bring_beside(data_beside(path), folder)
     instrumented = folder / path.name
@@ -192,7 +194,9 @@ def _group(model: ModelProto, names: Sequence[str]) -> list[list[str]]:
 
 
 def observe(observers: Mapping[str, RangeObserver | HistogramObserver], others: Run) -> Run:
-    """A `run` for a family's part: observed graphs where there are any, the others otherwise."""
+    """Return a `run` for a family's part: observed graphs where there are any, the others
+    otherwise.
+    """
 
     def run(graph: str, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         if graph in observers:

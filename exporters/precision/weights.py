@@ -14,7 +14,7 @@ FP8_LARGEST: Final = 448
 
 
 def scale_of(largest: float, steps: int, *, half: bool = False) -> np.float32:
-    """The scale at which a magnitude takes all the steps; 1 for a tensor that is zero.
+    """Return the scale at which a magnitude takes all the steps; 1 for a tensor that is zero.
 
     Args:
         largest: The magnitude.
@@ -61,7 +61,7 @@ def quantize_channels(
 
 
 def quantize_bias(bias: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int32]:
-    """A bias as int32 steps of activation scale x weight scale, by channel.
+    """Return a bias as int32 steps of activation scale x weight scale, by channel.
 
     Integer kernels add it to their sums of products, which count in that unit.
     """

@@ -17,7 +17,7 @@ _PRESENCE: Final = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 
 
 def build_network(params: Mapping[str, Any]) -> torch.nn.Module:
-    """The architecture that `config` and `overrides` describe."""
+    """Return the architecture that `config` and `overrides` describe."""
     if "upstream" in params:
         check_upstream(params["upstream"])
     return build_model(params["config"], params["overrides"])
@@ -32,7 +32,9 @@ def mend_random(weights: dict[str, NDArray[np.float32]]) -> None:
 
 
 def find_relative(shapes: Mapping[str, tuple[int, ...]], params: Mapping[str, Any]) -> str | None:
-    """The upstream model whose traits a checkpoint has, if it is another than the one asked for."""
+    """Return the upstream model whose traits a checkpoint has, if it is another than the one asked
+    for.
+    """
     traits = _checkpoint_traits(shapes)
     package = installed_folder("sam2")
     for path in sorted(package.glob("configs/sam2*/sam2*_hiera_*.yaml")):

@@ -9,7 +9,7 @@ import torch
 
 
 def build_model(config: str, overrides: Sequence[str]) -> torch.nn.Module:
-    """Builds a SAM 2 network as upstream's `build_sam2` does, on the CPU and in eval mode.
+    """Build a SAM 2 network as upstream's `build_sam2` does, on the CPU and in eval mode.
 
     Args:
         config: Upstream's configuration, for example `configs/sam2.1/sam2.1_hiera_t.yaml`.
@@ -37,7 +37,8 @@ def load_model(config: str, overrides: Sequence[str], weights: Path) -> torch.nn
 
 
 def load_predictor(config: str, overrides: Sequence[str], weights: Path) -> torch.nn.Module:
-    """A `SAM2VideoPredictor` as upstream's `build_sam2_video_predictor` makes it, on the CPU.
+    """Return a `SAM2VideoPredictor` as upstream's `build_sam2_video_predictor` makes it, on the
+    CPU.
 
     Only holes are left as they are: upstream fills them with a CUDA extension, and without one
     it warns and leaves them too.
@@ -60,7 +61,7 @@ def _fill(network: torch.nn.Module, weights: Path) -> None:
 
 
 def require_eval(network: torch.nn.Module) -> None:
-    """Asserts that no part of a network is in training mode.
+    """Assert that no part of a network is in training mode.
 
     The exporter of TorchScript puts the mode of its outermost module on every inner one; a
     reference that runs afterwards would be another function, without an error.
@@ -71,7 +72,9 @@ def require_eval(network: torch.nn.Module) -> None:
 
 
 def read_config(config: str, overrides: Sequence[str]) -> Mapping[str, Any]:
-    """The `model` part of one of upstream's configurations, resolved, without building it."""
+    """Return the `model` part of one of upstream's configurations, resolved, without building
+    it.
+    """
     import sam2  # noqa: F401  its import tells Hydra where the configurations are
     from hydra import compose
     from omegaconf import OmegaConf

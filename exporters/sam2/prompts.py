@@ -39,7 +39,7 @@ class PromptEncoder(torch.nn.Module):
         return torch.where(present, self.prompts.mask_downscaling(mask_input), self.no_mask())
 
     def no_mask(self) -> Tensor:
-        """The dense prompt where there is no mask: [1, 256, 1, 1]."""
+        """Return the dense prompt where there is no mask: [1, 256, 1, 1]."""
         absent: Tensor = self.prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
         return absent
 

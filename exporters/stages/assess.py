@@ -56,7 +56,7 @@ class _Measured:
 
 
 def run(step: Step) -> Result:
-    """Checks the graphs of a format that replaces float32's; writes `verification.json`.
+    """Check the graphs of a format that replaces float32's; write `verification.json`.
 
     Parameters: `contract` (the whole golden contract), `opset`, `format` (`name`, `gates`,
     `session`, `integer_kernels`, `mode`), `binding` (whether a gate that is missed fails) and
@@ -277,7 +277,7 @@ def _is_of_photograph(check: Check) -> bool:
 
 
 def _summarize_quality(outputs: Sequence[OutputQuality]) -> dict[str, Any]:
-    """The output that lost most."""
+    """Return the output that lost most."""
     worst = min(outputs, key=lambda one: one.energy.snr_db, default=None)
     if worst is None:
         return {}

@@ -34,7 +34,7 @@ _PROVIDERS: Final[Mapping[str, str]] = {"cpu": CPU, "cuda": CUDA}
 
 
 def run(step: Step) -> Result:
-    """Runs the graphs on every calibration picture; writes `calibration.json`.
+    """Run the graphs on every calibration picture; write `calibration.json`.
 
     Parameters: `graphs` (the contract's, all), `quantized` (names of those to observe), `op_types`,
     `calib_method` (max or entropy), `calib_size`, `use_random_calib`, `calibration_eps`,
@@ -141,7 +141,7 @@ def _find_thresholds(
     others: Run,
     provider: str,
 ) -> dict[str, dict[str, float]]:
-    """The second pass of entropy."""
+    """Return the second pass of entropy."""
     scratch = step.out.parent / "calibrate"
     try:
         counting = {
@@ -179,7 +179,7 @@ class _Pictures:
         return dict(self._reader.skipped)
 
     def show(self, feed: Feed, run: Run, share: tuple[float, float]) -> list[str]:
-        """Feeds every picture to the graphs; returns their names."""
+        """Feed every picture to the graphs; return their names."""
         names = []
         for name, picture in self._all(share):
             feed(run, self._params, picture)
@@ -227,7 +227,7 @@ def _find_sides(graphs: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
 
 
 def _find_feed(step: Step, golden: Mapping[str, Any], wanted: Sequence[str]) -> Feed:
-    """The family's `feed`, or one that gives a picture to graphs which take nothing else."""
+    """Return the family's `feed`, or one that gives a picture to graphs which take nothing else."""
     if len(step.modules) > 1:
         part: ModuleType = step.provider()
         feed: Feed = part.feed

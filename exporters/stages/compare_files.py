@@ -23,7 +23,7 @@ PICTURES: Final = "pictures/"
 
 
 def run(step: Step) -> Result:
-    """Runs both graphs on every picture, and compares all outputs that hold floats.
+    """Run both graphs on every picture, and compare all outputs that hold floats.
 
     Inputs: the graphs that `before` and `after` name, with their data files, and `pictures/NAME`.
     Parameters: those two, `picture` (the graph's input), `height`, `width`, `preprocessing`,
@@ -72,7 +72,7 @@ def _run_all(
     pictures: Mapping[str, NDArray[np.float32]],
     config: Mapping[str, str],
 ) -> tuple[list[Tensors], float]:
-    """A graph's outputs for every picture, and the seconds that its quickest run took."""
+    """Return a graph's outputs for every picture, and the seconds that its quickest run took."""
     try:
         session = Session(path, step.threads, config=config)
         made = [session.run({step.param("picture"): picture}) for picture in pictures.values()]

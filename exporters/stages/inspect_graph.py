@@ -51,7 +51,7 @@ _NAMED: Final = 5
 
 
 def run(step: Step) -> Result:
-    """Reads a graph; writes it anew, unless it has weights in files that were not given.
+    """Read a graph; write it anew, unless it has weights in files that were not given.
 
     Parameters: `source` (the graph's name among the inputs; what lies in its folder there is given
     under that folder's name), `file` (what it is called from now on), `shown` (what errors call it)
@@ -132,7 +132,7 @@ def _refuse_half(model: ModelProto, shown: str) -> None:
 
 
 def _types(model: ModelProto) -> Iterator[int]:
-    """The element types of a graph's constants and casts."""
+    """Yield the element types of a graph's constants and casts."""
     for graph in all_graphs(model.graph):
         yield from (tensor.data_type for tensor in graph.initializer)
         for node in graph.node:
@@ -144,7 +144,7 @@ def _types(model: ModelProto) -> Iterator[int]:
 
 
 def _find_picture(model: ModelProto, shown: str) -> ValueInfoProto:
-    """The graph's only input, a picture."""
+    """Return the graph's only input, a picture."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs: list[ValueInfoProto] = [
         value for value in model.graph.input if value.name not in constants
@@ -194,7 +194,7 @@ def _sides(dims: Dims, given: Sequence[int], shown: str) -> tuple[int, int]:
 
 
 def _find_data(model: ModelProto, shown: str) -> list[str]:
-    """The files in which weights lie, relative to the graph's folder."""
+    """Return the files in which weights lie, relative to the graph's folder."""
     names = sorted({dict(_entries(tensor)).get("location", "") for tensor in _external(model)})
     for name in names:
         path = PurePosixPath(name)
@@ -208,7 +208,7 @@ def _find_data(model: ModelProto, shown: str) -> list[str]:
 
 
 def _prepare(model: ModelProto, shown: str) -> ModelProto:
-    """The same graph with constants as initializers, and shapes inferred anew."""
+    """Return the same graph with constants as initializers, and shapes inferred anew."""
     lift_constants(model)
     structure, weights = set_aside(model)
     constants = {tensor.name for tensor in structure.graph.initializer}
@@ -233,7 +233,7 @@ def _prepare(model: ModelProto, shown: str) -> ModelProto:
 
 
 def _describe(value: ValueInfoProto, shown: str) -> dict[str, Any]:
-    """An output as a contract has it; inference gives every open side a name."""
+    """Return an output as a contract has it; inference gives every open side a name."""
     dims = dims_of(value)
     if not value.type.HasField("tensor_type") or dims is None:
         raise _bad(

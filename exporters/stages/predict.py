@@ -16,7 +16,7 @@ _PROMPTS: Final = {"points": "--point", "boxes": "--box", "mask": "--mask"}
 
 
 def run(step: Step) -> Result:
-    """Runs a target on a picture.
+    """Run a target on a picture.
 
     Inputs: the contract's graph files, `picture`, and perhaps `mask`. Parameters: `contract`
     (golden, with its graphs), `random_weights`, and perhaps `points` ([[x, y, label]]), `boxes`

@@ -98,7 +98,7 @@ def _describe(golden: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def find_layout(step: Step) -> Layout:
-    """The layout of a step's graphs.
+    """Return the layout of a step's graphs.
 
     Integer kernels with float16 around them are TensorRT's, and int32 biases would only hinder.
     """
@@ -128,7 +128,7 @@ class _Quantizer:
         self._chosen = [layer for layer in self._layers if not layer.reason]
 
     def write(self) -> dict[str, Any]:
-        """Writes the graph's files; returns its part of `quantization.json`."""
+        """Write the graph's files; return its part of `quantization.json`."""
         if not self._chosen and self._mode is not Mode.FP16:
             raise StageError(
                 f"The graph {self._golden['name']} has no layer to quantize",
@@ -171,7 +171,9 @@ class _Quantizer:
         }
 
     def _quantize(self) -> tuple[ModelProto, Mapping[str, float] | None]:
-        """The quantized graph, and the scale of each layer's activation where there are any."""
+        """Return the quantized graph, and the scale of each layer's activation where there are
+        any.
+        """
         scratch = self._step.out.parent / f"quantize-{self._golden['name']}"
         scratch.mkdir()
         if self._mode is Mode.INT8_DYNAMIC:
@@ -204,7 +206,7 @@ class _Quantizer:
 
 
 def _raise_opset(model: ModelProto, opset: int) -> ModelProto:
-    """The graph at this opset, if its own is lower, with the shapes that ONNX infers.
+    """Return the graph at this opset, if its own is lower, with the shapes that ONNX infers.
 
     Its weights stay out of the way of the tools.
     """

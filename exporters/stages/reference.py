@@ -19,7 +19,7 @@ _PICTURES: Final = "pictures/"
 
 
 def run(step: Step) -> Result:
-    """Runs upstream's own predictor on pictures and prompts; writes what went in and came out.
+    """Run upstream's own predictor on pictures and prompts; write what went in and came out.
 
     Parameters: `upstream`; the rest goes to the family's part, whose
     `compute(params, weights, pictures, seed)` returns a JSON document and arrays by name. What
@@ -70,7 +70,7 @@ def _count(document: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def _require_origin(installed: Path, package: str) -> None:
-    """Asserts that every module of upstream came from the installed package."""
+    """Assert that every module of upstream came from the installed package."""
     root = installed.resolve()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)

@@ -169,7 +169,7 @@ def _prompt(tracker: Any, one: ObjectPrompt) -> Any:
 def _label(
     frame: int, masks: Mapping[int, Any], video: Video
 ) -> tuple[Image.Image, list[dict[str, Any]]]:
-    """The frame's mask, each pixel an object's number, and the figures of each object."""
+    """Return the frame's mask, each pixel an object's number, and the figures of each object."""
     labels = np.zeros((video.height, video.width), dtype=np.uint8)
     figures = []
     for number, mask in masks.items():

@@ -17,7 +17,7 @@ from exporters.protocol import Result, Step, report_progress, write_json
 
 
 def run(step: Step) -> Result:
-    """Checks every graph of a contract; writes `verification.json`.
+    """Check every graph of a contract; write `verification.json`.
 
     Parameters: `contract` (the whole golden contract) and `opset`. The family's part gives the
     checks: `check(run, contract, reference)` yields one for each tensor, mask and step of a loop.

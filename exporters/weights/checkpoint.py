@@ -19,7 +19,7 @@ _SHOWN: Final = 4
 
 
 def read_checkpoint(path: Path, form: str) -> dict[str, torch.Tensor]:
-    """Reads the tensors of a checkpoint by their bare names.
+    """Read the tensors of a checkpoint by their bare names.
 
     Takes plain state dicts and training checkpoints (`model` or `state_dict` beside an optimizer),
     and drops the prefixes that wrappers leave on every name.
@@ -82,7 +82,7 @@ def compare_shapes(
 
 
 def as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
-    """Converts tensors to float32 arrays, sorted by name.
+    """Convert tensors to float32 arrays, sorted by name.
 
     Raises:
         StageError: A tensor is not of a floating-point type, or not finite (exit code 2).

@@ -44,7 +44,7 @@ def draw_weights(network: torch.nn.Module, seed: int) -> dict[str, NDArray[np.fl
 
 
 def find_roles(network: torch.nn.Module) -> Iterator[tuple[str, Role]]:
-    """The role of each tensor in a network's state, from the module that owns it."""
+    """Yield the role of each tensor in a network's state, from the module that owns it."""
     for prefix, module in network.named_modules():
         tensors = dict(module.named_parameters(recurse=False))
         tensors |= dict(module.named_buffers(recurse=False))

@@ -167,7 +167,7 @@ def _say_waiting(what: str) -> Callable[[object], None]:
 
 
 def rests_on(kiln: Kiln, built: Built, targets: Sequence[Target]) -> Iterator[Path]:
-    """The files that have to stay as they are for a build to do nothing."""
+    """Yield the files that have to stay as they are for a build to do nothing."""
     for record in built.records.values():
         yield kiln.store.record_path(record.key)
         yield from (kiln.store.blob_path(blob.sha256) for blob in record.outputs.values())

@@ -56,7 +56,7 @@ def find_reasons(kiln: Kiln, one: Resolved) -> list[str]:
 def describe_plan(
     plan: Plan, resolved: Mapping[str, Resolved], reasons: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """A plan as plain data."""
+    """Return a plan as plain data."""
     steps = []
     for name, one in resolved.items():
         steps.append(

@@ -101,7 +101,7 @@ class Kiln:
         return gpu_identity()
 
     def targets(self, text: str | Sequence[str]) -> list[Target]:
-        """The targets that a command line names: targets and globs, separated by commas."""
+        """Return the targets that a command line names: targets and globs, separated by commas."""
         texts = text.split(",") if isinstance(text, str) else list(text)
         self._check_parameters()
         return select_targets(
@@ -109,7 +109,7 @@ class Kiln:
         )
 
     def choose_pictures(self, folder: Path, extension: str, count: int) -> Pictures:
-        """The calibration pictures of a folder, looked for once a command.
+        """Return the calibration pictures of a folder, looked for once a command.
 
         Raises:
             UsageError: There is no such folder, or too few in it.

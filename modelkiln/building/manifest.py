@@ -30,7 +30,7 @@ def make_manifest(
     records: Mapping[str, Record],
     files: Mapping[str, Blob],
 ) -> dict[str, Any]:
-    """What a target is made of: files, weights, steps with their keys, environment, figures.
+    """Return what a target is made of: files, weights, steps with their keys, environment, figures.
 
     It holds no clock, host or path, so two builds of one key have the same manifest.
     """
@@ -83,7 +83,9 @@ def describe_weights(target: Target) -> dict[str, Any]:
 
 
 def describe_format(target: Target) -> dict[str, Any]:
-    """The format's parameters that enter a key; pictures of the user's own by their digest."""
+    """Return the format's parameters that enter a key; pictures of the user's own by their
+    digest.
+    """
     values: dict[str, Any] = {
         name: value
         for name, value in target.format_parameters.items()
@@ -95,12 +97,11 @@ def describe_format(target: Target) -> dict[str, Any]:
 
 
 def find_manifest(kiln: Kiln, target: Target) -> dict[str, Any]:
-    """The manifest of a built target.
+    """Return the manifest of a built target.
 
     Raises:
         UsageError: it has not been built.
     """
-
     path = target_folder(kiln, target) / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

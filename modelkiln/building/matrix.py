@@ -75,7 +75,7 @@ def show_matrix(kiln: Kiln, targets: Sequence[Target]) -> None:
 
 
 def make_legs(kiln: Kiln, targets: Sequence[Target]) -> list[Leg]:
-    """The jobs for these targets; errors as `show_matrix`.
+    """Return the jobs for these targets; errors as `show_matrix`.
 
     The targets of a model share most of their steps, so they stay in one job, but for those that
     need a GPU.
@@ -139,8 +139,9 @@ def _make_leg(
 
 
 def _spell_target(target: Target) -> str:
-    """A target as a leg names it: one that a glob matched stays a glob, of itself alone, so that it
-    is held back where it does not pay."""
+    """Return a target as a leg names it: one that a glob matched stays a glob, of itself alone, so
+    that it is held back where it does not pay.
+    """
     if target.by_name or not target.format.replaces:
         return target.name
     name = target.format_name

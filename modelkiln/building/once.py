@@ -19,7 +19,7 @@ from modelkiln.util.signals import Inbox
 
 
 def stage_modules(kiln: Kiln, target: Target, use: str) -> tuple[str, str]:
-    """The modules of a stage that a target's graphs can be used with.
+    """Return the modules of a stage that a target's graphs can be used with.
 
     Raises:
         UsageError: Its contract is not made for that.

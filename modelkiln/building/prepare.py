@@ -102,7 +102,7 @@ def _select(kiln: Kiln, wanted: str | Sequence[str] | Sequence[Target]) -> tuple
 
 
 def make_plan(kiln: Kiln, targets: Iterable[Target], until: str | None = None) -> Plan:
-    """The plan for these targets."""
+    """Return the plan for these targets."""
     planner = Planner(
         kiln.catalog,
         exists=lambda module: kiln.sources.find(module) is not None,
@@ -114,7 +114,7 @@ def make_plan(kiln: Kiln, targets: Iterable[Target], until: str | None = None) -
 
 
 def make_keys(kiln: Kiln, choice: Choice | None = None) -> KeyMaker:
-    """What makes the keys of steps, those for the chosen runner first."""
+    """Return what makes the keys of steps, those for the chosen runner first."""
     chosen = choice.name if choice else ""
 
     # Read once: the same for every step of the command.
@@ -132,17 +132,17 @@ def make_keys(kiln: Kiln, choice: Choice | None = None) -> KeyMaker:
 
 
 def resolve_plan(kiln: Kiln, plan: Plan, choice: Choice | None = None) -> dict[str, Resolved]:
-    """The state of every step of a plan, as the store is now."""
+    """Return the state of every step of a plan, as the store is now."""
     return resolve(plan, make_keys(kiln, choice), kiln.store.hit)
 
 
 def find_environments(resolved: Mapping[str, Resolved]) -> set[str]:
-    """The environments of the steps that have still to run."""
+    """Return the environments of the steps that have still to run."""
     return {one.step.environment for one in resolved.values() if one.status is not Status.HIT}
 
 
 def find_records(resolved: Mapping[str, Resolved]) -> dict[str, Record]:
-    """The records of the steps that are done."""
+    """Return the records of the steps that are done."""
     return {name: one.record for name, one in resolved.items() if one.record is not None}
 
 

@@ -22,7 +22,7 @@ def make_report(
     timings: Sequence[tuple[str, float]] = (),
     seconds: Mapping[str, float] | None = None,
 ) -> Report:
-    """What a page tells of a built target.
+    """Return what a page tells of a built target.
 
     Args:
         pictures: Overlays to show.
@@ -76,20 +76,22 @@ def make_report(
 
 
 def find_benefit(kiln: Kiln, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the verification of a reduced precision measured; empty where that is not known."""
+    """Return what the verification of a reduced precision measured; empty where that is not
+    known.
+    """
     benefit: Mapping[str, Any] = _metrics(kiln, manifest).get("benefit", {})
     return benefit
 
 
 def _timings(kiln: Kiln, manifest: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Times that the verification measured; the manifest holds none."""
+    """Yield times that the verification measured; the manifest holds none."""
     for graph, one in _metrics(kiln, manifest).get("timings", {}).items():
         yield f"verify: {graph} session load", one["load_seconds"]
         yield f"verify: {graph} run, median of {one['runs']}", one["run_seconds"]
 
 
 def _metrics(kiln: Kiln, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The figures of a target's own verification, not of one that it rests on."""
+    """Return the figures of a target's own verification, not of one that it rests on."""
     step = manifest["steps"].get(f"{manifest['target']}/verify")
     record = kiln.store.record(step["key"]) if step else None
     return record.metrics if record else {}
@@ -100,7 +102,7 @@ def _read_json(path: Path) -> Any:
 
 
 def make_failed_report(target: Target, failure: Failure) -> Report:
-    """What a page tells of a target that was not built."""
+    """Return what a page tells of a target that was not built."""
     return Report(
         title=f"modelkiln: {target.name}",
         target=target.name,

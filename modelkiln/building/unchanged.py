@@ -35,7 +35,7 @@ VERSION = 1
 
 
 def ask(task: str, values: dict[str, Any]) -> str:
-    """A digest of the command, its arguments and all else that is no file."""
+    """Return a digest of the command, its arguments and all else that is not a file."""
     return sha256_json(
         {
             "version": VERSION,
@@ -49,7 +49,7 @@ def ask(task: str, values: dict[str, Any]) -> str:
 
 
 def recall(question: str) -> str | None:
-    """What the command said last time, if nothing that it rests on has changed since."""
+    """Return what the command said last time, if nothing that it rests on has changed since."""
     try:
         note = json.loads(_note(question).read_bytes())
         if note["question"] != question or note["rooms"] != dict(_look(_walk_rooms())):

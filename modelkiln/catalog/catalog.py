@@ -68,15 +68,15 @@ class Catalog:
     presets: Presets = field(default_factory=dict)
 
     def contracts_of(self, model: Model) -> list[Contract]:
-        """The contracts that a model offers."""
+        """Return the contracts that a model offers."""
         return [one for one in self.contracts.values() if model.name in one.models]
 
     def contract(self, name: str, model: Model) -> Contract | None:
-        """The contract of this name in the form that a model offers, if it does."""
+        """Return the contract of this name in the form that a model offers, if it does."""
         return next((one for one in self.contracts_of(model) if one.name == name), None)
 
     def format_for(self, name: str, model: Model, contract: Contract) -> Format:
-        """A format with its defaults for a model and a contract."""
+        """Return a format with its defaults for a model and a contract."""
         return fit_format(self.formats[name], self.presets.get((model.name, name), {}), contract)
 
     @property
@@ -86,7 +86,7 @@ class Catalog:
         return next((one for one in reversed(rooms) if one.is_dir()), rooms[0])
 
     def models_with(self, name: str) -> list[str]:
-        """The names of the models that offer a contract, in the catalog's order."""
+        """Return the names of the models that offer a contract, in the catalog's order."""
         return [model.name for model in self.models.values() if self.contract(name, model)]
 
 

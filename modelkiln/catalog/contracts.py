@@ -63,7 +63,7 @@ class Contract:
 def read_contracts(
     folders: Sequence[Path], model_families: Mapping[str, str]
 ) -> dict[str, Contract]:
-    """The contracts of catalog folders, by the names of their files without suffix.
+    """Return the contracts of catalog folders, by the names of their files without suffix.
 
     A file of a later folder goes before one with its name, and before another file's contract of
     the same name, for the models that both are for.

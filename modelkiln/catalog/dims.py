@@ -27,7 +27,7 @@ _OPERATORS: Final[Mapping[type[ast.operator], Callable[[int, int], int]]] = {
 def fill_contract(
     golden: Mapping[str, Any], numbers: Mapping[str, int], weights_bytes: int
 ) -> dict[str, Any]:
-    """The document with numbers in the place of expressions.
+    """Return the document with numbers in the place of expressions.
 
     Args:
         golden: A contract's document.

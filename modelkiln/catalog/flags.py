@@ -12,7 +12,7 @@ from modelkiln.paths import catalog_folders
 
 
 def read_flags() -> dict[str, str]:
-    """What each parameter means, by name; of files that share one, the last that says it."""
+    """Return what each parameter means, by name; of files that share one, the last that says it."""
     flags: dict[str, str] = {}
     for folder in catalog_folders():
         rooms = (folder / "contracts", folder / "formats")

@@ -58,7 +58,7 @@ class Format:
 
 
 def read_formats(folders: Sequence[Path]) -> dict[str, Format]:
-    """The formats of catalog folders, by name; a file of a later folder goes before another.
+    """Return the formats of catalog folders, by name; a file of a later folder goes before another.
 
     Raises:
         UsageError: A file is wrong.
@@ -154,7 +154,7 @@ def _read_preset(path: Path, one: Format, table: Mapping[str, Any]) -> dict[str,
 
 
 def fit_format(one: Format, preset: Mapping[str, Value], contract: Contract) -> Format:
-    """A format with the defaults that it has for a model and a contract."""
+    """Return a format with the defaults that it has for a model and a contract."""
     if not one.parameters:
         return one
     fitted = {

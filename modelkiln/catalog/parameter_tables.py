@@ -35,8 +35,9 @@ _KINDS: Mapping[str, type[Parameter]] = {"pictures": PicturesParameter, "sides":
 def read_parameters(
     tables: Mapping[str, Any], path: Path, owner: str = "contract"
 ) -> dict[str, Parameter]:
-    """The parameters of a contract's or a format's document, by name; UsageError where one is
-    wrong."""
+    """Return the parameters of a contract's or a format's document, by name; UsageError where one
+    is wrong.
+    """
     return {name: _read(name, table, path, owner) for name, table in tables.items()}
 
 

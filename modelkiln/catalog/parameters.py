@@ -51,11 +51,11 @@ class Parameter:
         return ", ".join(self.spell(one) for one in self.choices)
 
     def spell(self, value: Value) -> str:
-        """The value as a target's variant spells it."""
+        """Return the value as a target's variant spells it."""
         return self.token.format(write_value(value))
 
     def read_token(self, token: str) -> Value | None:
-        """The value that a target's variant spells so; None where it spells none of this.
+        """Return the value that a target's variant spells so; None where it spells none of this.
 
         Raises:
             UsageError: It spells one that is refused.
@@ -66,15 +66,15 @@ class Parameter:
         return next((one for one in self.choices if self.spell(one) == token), None)
 
     def split(self, text: str) -> list[str]:
-        """The values that a flag's text names, each to be parsed."""
+        """Return the values that a flag's text names, each to be parsed."""
         return [one.strip() for one in text.split(",")]
 
     def parse(self, text: str) -> Value:
-        """The value that a command line's text means; UsageError where it is none."""
+        """Return the value that a command line's text means; UsageError where it is none."""
         return self.pick(text)
 
     def pick(self, text: str, advice: str = "") -> Value:
-        """The choice with this name, in any case; UsageError where there is none.
+        """Return the choice with this name, in any case; UsageError where there is none.
 
         Args:
             advice: What mends it, where that is not to leave the flag out.
@@ -91,7 +91,7 @@ class Parameter:
         )
 
     def bare(self, token: str) -> str | None:
-        """What stands in a token for the value; None where it is another parameter's."""
+        """Return what stands in a token for the value; None where it is another parameter's."""
         before, after = self.token.split("{}")
         long = len(token) > len(before) + len(after)
         if not long or not token.startswith(before) or not token.endswith(after):
@@ -99,7 +99,7 @@ class Parameter:
         return token[len(before) : len(token) - len(after)]
 
     def numbers(self, value: Value) -> dict[str, int]:
-        """What dims may use: a number under its name, a size as `height` and `width`."""
+        """Return what dims may use: a number under its name, a size as `height` and `width`."""
         if type(value) is int:
             return {self.name: value}
         found = _SIZE.fullmatch(str(value))
@@ -127,7 +127,7 @@ class SizeParameter(Parameter):
         return self.parse(text) if text and _SIZE.fullmatch(text) else None
 
     def parse(self, text: str) -> Value:
-        """The size that a command line's text means, without leading zeros.
+        """Return the size that a command line's text means, without leading zeros.
 
         Raises:
             UsageError: It is no size, too large, or not of these multiples; names the nearest two.
@@ -156,7 +156,7 @@ class SizeParameter(Parameter):
         )
 
     def _nearest(self, height: int, width: int) -> list[str]:
-        """The two nearest sizes round about; where all are too large, one of this shape."""
+        """Return the two nearest sizes round about; where all are too large, one of this shape."""
         step = self.multiple
 
         def around(side: int) -> set[int]:
@@ -168,7 +168,7 @@ class SizeParameter(Parameter):
         return [f"{one[0]}x{one[1]}" for one in fitting[:2]] or [self._shrink(height, width)]
 
     def _shrink(self, height: int, width: int) -> str:
-        """A size of about this shape that is not too large."""
+        """Return a size of about this shape that is not too large."""
         step, largest = self.multiple, self.most_pixels // self.multiple
         height, width = max(height, 1), max(width, 1)
         share = (self.most_pixels / (height * width)) ** 0.5
@@ -178,7 +178,7 @@ class SizeParameter(Parameter):
 
 
 def write_value(value: Value) -> str:
-    """A value as users write it: switches are `true` and `false`."""
+    """Return a value as users write it: switches are `true` and `false`."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -198,7 +198,9 @@ class NumberParameter(Parameter):
         return self.parse(text) if text and text.isascii() and text.isdecimal() else None
 
     def parse(self, text: str) -> Value:
-        """The number that a command line's text means; UsageError where it is none of these."""
+        """Return the number that a command line's text means; UsageError where it is none of
+        these.
+        """
         if text.isascii() and text.isdecimal() and len(text) < 10:
             number = int(text)
             if self.least <= number <= self.most:
@@ -243,7 +245,9 @@ class ListParameter(Parameter):
         return [text]
 
     def parse(self, text: str) -> Value:
-        """The list that a command line's text means, each entry once; UsageError for another."""
+        """Return the list that a command line's text means, each entry once; UsageError for
+        another.
+        """
         asked = [one.strip() for one in text.split(",")]
         others = len(set(asked)) > 1
         picked = [
@@ -256,7 +260,7 @@ class ListParameter(Parameter):
 
 
 def entries(value: Value) -> list[str]:
-    """The entries of a list parameter's value."""
+    """Return the entries of a list parameter's value."""
     return str(value).split(",")
 
 
@@ -272,7 +276,7 @@ class PicturesParameter(Parameter):
         return self.spell("DIGEST")
 
     def read_token(self, token: str) -> Value | None:
-        """The digest's first digits: the folder has to be found by its flag."""
+        """Return the digest's first digits: the folder has to be found by its flag."""
         text = self.bare(token)
         return text if text and _HEX.fullmatch(text) else None
 
@@ -301,7 +305,7 @@ class SidesParameter(Parameter):
         return [text]
 
     def parse(self, text: str) -> Value:
-        """The sides that a command line's text means; UsageError where it names none."""
+        """Return the sides that a command line's text means; UsageError where it names none."""
         if not text:
             return ""
         sides = [one.strip() for one in text.split(",")]

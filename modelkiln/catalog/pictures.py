@@ -52,7 +52,8 @@ def spare(count: int) -> int:
 def choose_pictures(
     folder: Path, extension: str, count: int, digest: Callable[[Path], str]
 ) -> Pictures:
-    """The first pictures of a folder by name, `count` and then the spare ones that there are.
+    """Return the first pictures of a folder by name, `count` and then the spare ones that there
+    are.
 
     Sub-folders, hidden files and links that lead nowhere are passed over.
 
@@ -85,7 +86,7 @@ def choose_pictures(
 
 
 def name_inputs(pictures: Pictures) -> dict[str, Path]:
-    """The pictures by the names that a stage knows them by, which say their order.
+    """Return the pictures by the names that a stage knows them by, which say their order.
 
     What a path in a container could not take is replaced in a name.
     """
@@ -105,7 +106,7 @@ def _list_files(folder: Path) -> list[str]:
         ) from None
     except NotADirectoryError:
         raise UsageError(
-            f"{folder} is no folder.",
+            f"{folder} is not a folder.",
             "Calibration takes a folder of pictures.",
             f"For example: --image-dir {folder.parent}",
         ) from None
@@ -151,12 +152,12 @@ def _suffix(name: str) -> str:
 
 
 def choose_anew(folder: Path, extension: str, count: int) -> Pictures:
-    """The first `count` pictures of a folder, all of them read."""
+    """Return the first `count` pictures of a folder, all of them read."""
     return choose_pictures(folder, extension, count, sha256_file)
 
 
 def choose_own(values: Mapping[str, Value], choose: ChoosePictures) -> Pictures | None:
-    """The calibration pictures of a folder of the user's own; None where none is named.
+    """Return the calibration pictures of a folder of the user's own; None where none is named.
 
     Args:
         values: Those of a format's parameters.
@@ -200,7 +201,7 @@ def picture_count(values: Mapping[str, Value]) -> int:
 
 
 def choose_from(folder: Path, values: Mapping[str, Value], choose: ChoosePictures) -> Pictures:
-    """The pictures of a folder that the values of a format's parameters ask for."""
+    """Return the pictures of a folder that the values of a format's parameters ask for."""
     return choose(folder, str(values["image_file_extension"]), int(values["calib_size"]))
 
 

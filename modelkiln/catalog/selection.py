@@ -36,7 +36,7 @@ def select_targets(
     overrides: Mapping[str, Value] | None = None,
     choose: ChoosePictures = choose_anew,
 ) -> list[Target]:
-    """The targets that a command line names, each once, in the catalog's order.
+    """Return the targets that a command line names, each once, in the catalog's order.
 
     Args:
         catalog: What can be built.
@@ -71,7 +71,7 @@ def _select(catalog: Catalog, text: str, weights: Weights, flags: Flags) -> list
     parts = text.split("/")
     if len(parts) != 3 or not all(parts):
         raise UsageError(
-            f"{text!r} is no target.",
+            f"{text!r} is not a target.",
             "A target has three parts: MODEL/CONTRACT/FORMAT.",
             _suggest(catalog, text) or "For example: sam2.1_hiera_tiny/image/onnx-fp32",
         )
@@ -117,7 +117,7 @@ def _select(catalog: Catalog, text: str, weights: Weights, flags: Flags) -> list
 
 
 def _settle(target: Target, text: str, choose: ChoosePictures) -> Target:
-    """The target with its calibration pictures, and without what only had to be checked."""
+    """Return the target with its calibration pictures, and without what only had to be checked."""
     values = target.format_parameters
     kept = []
     for name, value in target.format_variant:

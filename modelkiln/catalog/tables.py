@@ -12,7 +12,7 @@ TYPE_NAMES = {int: "an integer", str: "a string", dict: "a table", list: "an arr
 
 
 def load_table(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
+    """Return the content of a TOML file.
 
     Raises:
         UsageError: it cannot be read, or is no TOML.
@@ -26,7 +26,7 @@ def load_table(path: Path) -> dict[str, Any]:
 
 
 def need(table: Mapping[str, Any], name: str, kind: type, path: Path) -> Any:
-    """An entry of this type; UsageError where it is missing or of another."""
+    """Return an entry of this type; UsageError where it is missing or of another."""
     value = table.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         found = "missing" if value is None else repr(value)
@@ -37,7 +37,9 @@ def need(table: Mapping[str, Any], name: str, kind: type, path: Path) -> Any:
 
 
 def find_files(folders: Sequence[Path], room: str) -> dict[str, Path]:
-    """The TOML files of a room of catalog folders, by name without suffix; later folders win."""
+    """Return the TOML files of a room of catalog folders, by name without suffix; later folders
+    win.
+    """
     return {
         path.stem: path for folder in folders for path in sorted((folder / room).glob("*.toml"))
     }
@@ -46,7 +48,7 @@ def find_files(folders: Sequence[Path], room: str) -> dict[str, Path]:
 def load_merged(
     stem: str, files: Mapping[str, Path], merged: Collection[str], trail: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """A file's document with that of the file that its `extends` names, by stem, below it.
+    """Return a file's document with that of the file that its `extends` names, by stem, below it.
 
     Args:
         files: Those of the room, by stem.
@@ -86,7 +88,7 @@ def load_merged(
 
 
 def choose_models(path: Path, data: Mapping[str, Any], known: Sequence[str]) -> tuple[str, ...]:
-    """The models that a document's `models`, globs, are for; all of them where it has none.
+    """Return the models that a document's `models`, globs, are for; all of them where it has none.
 
     Raises:
         UsageError: A glob matches no model.

@@ -61,7 +61,7 @@ class Target:
         return self.format.name + ("@" + ".".join(tokens) if tokens else "")
 
     def spell_format(self, name: str, value: Value) -> str:
-        """A value of one of the format's parameters, as its variant spells it."""
+        """Return a value of one of the format's parameters, as its variant spells it."""
         parameter = self.format.parameters[name]
         if isinstance(parameter, PicturesParameter) and self.pictures is not None:
             return parameter.spell(self.pictures.digest[:12])

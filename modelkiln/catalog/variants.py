@@ -23,7 +23,7 @@ class Flags:
         self._taken: set[tuple[str, str]] = set()
 
     def values(self, parameters: Parameters, but: Container[str]) -> dict[str, list[Value]]:
-        """The values for these parameters; `but` are those that a target itself gives."""
+        """Return the values for these parameters; `but` are those that a target itself gives."""
         values: dict[str, list[Value]] = {}
         for name, given in self._given.items():
             if name not in parameters or name in but:
@@ -38,7 +38,7 @@ class Flags:
         return values
 
     def require_use(self, known: Sequence[Sequence[str]], first: str = "") -> None:
-        """Raises UsageError for a value that nothing takes, and a flag that no target knows.
+        """Raise UsageError for a value that nothing takes, and a flag that no target knows.
 
         Args:
             known: The names of each target's parameters; none where there are no targets.
@@ -59,7 +59,7 @@ class Flags:
 def read_variants(
     parameters: Parameters, text: str, flags: Flags, owner: str, target: str
 ) -> Iterator[Variant]:
-    """What a target's own variant and the flags ask for, the defaults left out.
+    """Yield what a target's own variant and the flags ask for, the defaults left out.
 
     Args:
         text: The variant, tokens with dots between them.

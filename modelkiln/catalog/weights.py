@@ -56,7 +56,7 @@ Weights = OfficialWeights | RandomWeights | FileWeights
 
 
 def parse_weights(text: str) -> OfficialWeights | RandomWeights | None:
-    """What `--weights` means where it names no file: `official` or `random[:SEED]`."""
+    """Return what `--weights` means where it names no file: `official` or `random[:SEED]`."""
     if text == "official":
         return OfficialWeights()
     if text == "random":
@@ -67,9 +67,10 @@ def parse_weights(text: str) -> OfficialWeights | RandomWeights | None:
 
 
 def read_seed(text: str) -> int:
+    """Return the seed that a text means; UsageError where it is not one."""
     if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > MAX_SEED:
         raise UsageError(
-            f"{text!r} is no seed for random weights.",
+            f"{text!r} is not a seed for random weights.",
             f"A seed is a whole number from 0 to {MAX_SEED}.",
             "For example: --weights random:0",
         )

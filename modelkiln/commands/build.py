@@ -26,7 +26,7 @@ def build_targets(
     """Build the targets that a command line names; `until` names the last stage that runs.
 
     Raises:
-        UsageError: a target is wrong, or `until` is no stage of all of them.
+        UsageError: a target is wrong, or `until` is not a stage of all of them.
         KilnError: the first target's error, where any failed.
     """
     targets = kiln.targets(text)
@@ -144,7 +144,7 @@ def _build(
 
 
 def describe(built: Built) -> dict[str, Any]:
-    """A build's result as plain data."""
+    """Return a build's result as plain data."""
     return {
         "published": [
             {

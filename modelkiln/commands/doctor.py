@@ -1,4 +1,4 @@
-"""`invoke doctor`: what this machine can and cannot build, and how to mend it."""
+"""`invoke doctor`: what this machine can and cannot build, and how to fix it."""
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.commands.doctor_checks import (

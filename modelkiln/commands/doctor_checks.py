@@ -1,4 +1,4 @@
-"""What this machine can and cannot build, and how to mend it: small checks, each with its findings.
+"""What this machine can and cannot build, and how to fix it: small checks, each with its findings.
 
 A check looks and changes nothing. A new one is a function and a line in CHECKS.
 """
@@ -94,7 +94,7 @@ def has_problem(findings: Iterable[Finding]) -> bool:
 
 
 def to_document(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    """The findings as JSON."""
+    """Return the findings as JSON."""
     return [
         {
             "about": one.about,
@@ -107,7 +107,7 @@ def to_document(findings: Iterable[Finding]) -> list[dict[str, str]]:
 
 
 def to_lines(findings: Iterable[Finding]) -> list[str]:
-    """The findings as plain lines, aligned, each remedy below what it mends."""
+    """Return the findings as plain lines, aligned, each remedy below what it mends."""
     listed = list(findings)
     width = max((len(one.about) for one in listed), default=0)
     lines = []
@@ -173,7 +173,7 @@ def check_disk(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_programs(_: Surroundings) -> Iterator[Finding]:
-    """The programs that builds and checks start."""
+    """Yield the programs that builds and checks start."""
     git = probe_command("git", "--version")
     if git.found:
         yield _good("git", git.detail)

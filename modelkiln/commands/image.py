@@ -17,7 +17,7 @@ def build_image(
 
     Raises:
         UsageError: There is no such environment.
-        EnvironmentFailure, PinError, OutOfSpace, NotReproducible: It cannot be had.
+        EnvironmentFailure, PinError, OutOfSpace, NotReproducible: It is unavailable.
     """
     wanted = [kiln.provisioner.environment(name)] if name else list(_environments(kiln))
     for one in wanted:
@@ -135,5 +135,5 @@ def _needed(kiln: Kiln, kind: str) -> set[str]:
 
 
 def _environments(kiln: Kiln) -> Iterator[Environment]:
-    """The environments that have a Dockerfile."""
+    """Yield the environments that have a Dockerfile."""
     return (one for one in kiln.provisioner.environments() if one.dockerfile.is_file())

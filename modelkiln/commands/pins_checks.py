@@ -62,7 +62,9 @@ Check = Callable[[Scope], Iterator[Fault]]
 
 
 def find_faults(scope: Scope) -> list[Fault]:
-    """The faults that files alone show; a check that cannot read its files is a fault too."""
+    """Return the faults that files alone show; a check that cannot read its files is a fault
+    too.
+    """
     found: list[Fault] = []
     for check in CHECKS:
         try:
@@ -123,7 +125,7 @@ def check_freshness(scope: Scope) -> Iterator[Fault]:
 
 
 def check_seeds(scope: Scope) -> Iterator[Fault]:
-    """What an environment installs first is in its lock."""
+    """Yield what an environment installs first is in its lock."""
     for path in sorted(scope.root.glob("docker/*/environment.toml")):
         locked = _versions(path.with_name("requirements.txt"))
         for name in _settings(path).get("seed", []):
@@ -146,7 +148,7 @@ def check_bases(scope: Scope) -> Iterator[Fault]:
 
 
 def check_dockerfiles(scope: Scope) -> Iterator[Fault]:
-    """A Dockerfile stands by default on the base that the pins name."""
+    """Yield a Dockerfile stands by default on the base that the pins name."""
     for path in sorted(scope.root.glob("docker/*/Dockerfile")):
         wanted = load_base(_base_name(path.with_name("environment.toml")), {}).reference
         found = _DEFAULT_BASE.findall(path.read_text(encoding="utf-8"))
@@ -180,7 +182,9 @@ def check_checkpoints(scope: Scope) -> Iterator[Fault]:
 
 
 def check_upstreams(scope: Scope) -> Iterator[Fault]:
-    """The package that defines a family is, in the lock, the version that its patches are for."""
+    """Yield the package that defines a family is, in the lock, the version that its patches are
+    for.
+    """
     seen = {(one.environment, one.upstream): one.family for one in scope.catalog.models.values()}
     for (name, upstream), family in seen.items():
         if not upstream.package:

@@ -30,7 +30,9 @@ def predict_picture(
     overlay = Path(out)
     if overlay.suffix.lower() != ".png":
         raise UsageError(
-            f"--out {out} is no PNG.", "The overlay is written as PNG.", f"--out {overlay.stem}.png"
+            f"--out {out} is not a PNG.",
+            "The overlay is written as PNG.",
+            f"--out {overlay.stem}.png",
         )
     metrics = predict(
         kiln,
@@ -53,7 +55,7 @@ def predict_picture(
 
 
 def read_numbers(text: str, kind: str, counts: tuple[int, ...]) -> list[float]:
-    """The numbers of a prompt.
+    """Return the numbers of a prompt.
 
     Raises:
         UsageError: it is malformed.
@@ -65,7 +67,7 @@ def read_numbers(text: str, kind: str, counts: tuple[int, ...]) -> list[float]:
     if len(numbers) not in counts or not all(abs(one) < 1e9 for one in numbers):
         form = "x,y or x,y,label" if kind == "point" else "x0,y0,x1,y1"
         raise UsageError(
-            f"--{kind} {text!r} is no {kind}.",
+            f"--{kind} {text!r} is not a {kind}.",
             f"It is written {form}, in pixels of the picture.",
             f"For example: --{kind} {'120,80' if kind == 'point' else '40,30,220,180'}",
         )

@@ -141,7 +141,7 @@ class _Work:
     def run(
         self, stage: str, params: Mapping[str, Any], inputs: Mapping[str, Path]
     ) -> AbstractContextManager[Outcome]:
-        """Runs a stage with what the catalog sets aside for it, or for `quantize`."""
+        """Run a stage with what the catalog sets aside for it, or for `quantize`."""
         stages = self.kiln.catalog.stages
         limits = stages.get(stage, stages["quantize"])
         return run_once(
@@ -170,7 +170,7 @@ def _choose_format(kiln: Kiln, quant_mode: str) -> Format:
 
 
 def _find_places(onnx_path: str, output_path: str) -> tuple[Path, Path]:
-    """The file to read, and the one to write without links and dots."""
+    """Return the file to read, and the one to write without links and dots."""
     source, place = _read_path(onnx_path, "--onnx-path"), _read_path(output_path, "--output-path")
     if not source.is_file():
         raise UsageError(
@@ -216,7 +216,7 @@ def _keep(source: Path, place: Path) -> None:
 
 
 def _find_data(work: _Work, place: Path, names: Sequence[str]) -> dict[str, Path]:
-    """The files that hold the weights of the user's file, as stages know them."""
+    """Return the files that hold the weights of the user's file, as stages know them."""
     data_place = require_place(
         place.with_name(f"{place.name}.data"), "--output-path's data", folder=False
     )
@@ -236,7 +236,7 @@ def _find_data(work: _Work, place: Path, names: Sequence[str]) -> dict[str, Path
 
 
 def _choose_pictures(kiln: Kiln, values: Mapping[str, Value]) -> Pictures | None:
-    """The pictures that calibrate; None for noise."""
+    """Return the pictures that calibrate; None for noise."""
     own = choose_own(values, choose_anew)
     if own is not None or values["use_random_calib"]:
         return own
@@ -244,7 +244,7 @@ def _choose_pictures(kiln: Kiln, values: Mapping[str, Value]) -> Pictures | None
 
 
 def _quantize(work: _Work, place: Path, pictures: Pictures | None) -> dict[str, Any]:
-    """Runs the stages, and puts the result in its place; returns the report."""
+    """Run the stages, and put the result in its place; return the report."""
     originals = {work.original: work.source}
     given = str(work.values["image_input_dimension"])
     inspection = {
@@ -332,7 +332,7 @@ def _compare(
     originals: Mapping[str, Path],
     made: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """What the result makes of the pictures with which targets are judged too."""
+    """Return what the result makes of the pictures with which targets are judged too."""
     room = work.kiln.catalog.folders[0] / "pictures"
     pictures = {f"pictures/{path.name}": path for path in sorted(room.glob("*.jpg"))}
     params = {
@@ -354,7 +354,7 @@ def _bytes(files: Mapping[str, Path]) -> int:
 
 
 def _describe(report: Mapping[str, Any]) -> Iterator[str]:
-    """The report in lines."""
+    """Yield the report in lines."""
     layers, calibration, sizes = report["layers"], report["calibration"], report["bytes"]
     noise = report["options"]["use_random_calib"]
     shown = "noise" if noise else f"{calibration['pictures']} pictures"

@@ -75,7 +75,7 @@ def collect_garbage(
 
 
 def wanted_keys(kiln: Kiln) -> Iterator[str]:
-    """The keys that the manifests in out/ name."""
+    """Yield the keys that the manifests in out/ name."""
     for path in (kiln.artifacts / "out").rglob(MANIFEST):
         try:
             steps = json.loads(path.read_text(encoding="utf-8"))["steps"]

@@ -69,7 +69,7 @@ def command(
     anywhere: bool = False,
     parameters: bool | None = None,
 ) -> Callable[[Callable[..., None]], "Task[Any]"]:
-    """A task whose body takes a Kiln first; the shared flags are added to its own arguments.
+    """Return a task whose body takes a Kiln first; the shared flags are added to its own arguments.
 
     Args:
         name: The task's name where it is not the function's.
@@ -114,7 +114,7 @@ def command(
 
 
 def options_of(values: dict[str, Any]) -> "Options":
-    """What the shared flags say."""
+    """Return what the shared flags say."""
     from modelkiln.building.options import Options
 
     parameters: dict[str, str | int] = {}
@@ -140,7 +140,9 @@ def options_of(values: dict[str, Any]) -> "Options":
 
 
 def choose_folder(image_dir: str, calibration: str) -> str:
-    """What `--image-dir` and its short name say; UsageError where they say different things."""
+    """Return what `--image-dir` and its short name say; UsageError where they say different
+    things.
+    """
     if image_dir and calibration and image_dir != calibration:
         raise UsageError(
             "--calibration and --image-dir name different folders.",

@@ -110,7 +110,7 @@ def _run_part(
 
 
 def _cpu_seconds() -> float:
-    """What the processes that this one has waited for, and theirs, have taken so far."""
+    """Return what the processes that this one has waited for, and theirs, have taken so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -142,7 +142,7 @@ def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
 
 
 def _room_pytest(kiln: Kiln, environment: str, *rooms: str) -> list[str]:
-    """Tests that run on the Python of an environment."""
+    """Test that run on the Python of an environment."""
     python = kiln.provisioner.python(environment)
     lock = REPOSITORY / "tests" / "exporters" / "requirements.txt"
     tools = kiln.provisioner.tools("pytest", lock, python)

@@ -84,7 +84,8 @@ def track_video(
 
 
 def find_frames(video: Path) -> dict[str, Path]:
-    """The stage's inputs: `video`, or `frames/00000.jpg` and so on, numbered in natural order.
+    """Return the stage's inputs: `video`, or `frames/00000.jpg` and so on, numbered in natural
+    order.
 
     Raises:
         UsageError: There is nothing to follow anything through.
@@ -124,7 +125,7 @@ def find_frames(video: Path) -> dict[str, Path]:
 
 
 def describe(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """What the stage found, a line for each object."""
+    """Yield what the stage found, a line for each object."""
     video = metrics["video"]
     yield f"{video['frames']} frames of {video['width']} x {video['height']} pixels"
     for one in metrics["objects"]:
@@ -148,7 +149,9 @@ def _track(
     *,
     as_json: bool,
 ) -> dict[str, Any]:
-    """The stage's metrics, with `tracks` for a document; its files are in their places then."""
+    """Return the stage's metrics, with `tracks` for a document; its files are in their places
+    then.
+    """
     folder = target_folder(kiln, target)
     with run_once(
         kiln,

@@ -61,7 +61,7 @@ class _Said:
 
 
 def read_video_prompts(boxes: Sequence[str], points: Sequence[str]) -> list[VideoPrompt]:
-    """The prompts that a command line gives, by frame and object.
+    """Return the prompts that a command line gives, by frame and object.
 
     Notes which numbers points have got that name no object, where there are boxes as well: they may
     have been meant as a correction of a box's object.
@@ -74,7 +74,7 @@ def read_video_prompts(boxes: Sequence[str], points: Sequence[str]) -> list[Vide
     said_points = [_read("point", text) for text in points]
     if not (said_boxes or said_points):
         raise UsageError(
-            "Nothing was said to follow.",
+            "No object to follow.",
             "An object is shown by a box or by points.",
             f"For example: {EXAMPLES['box']}",
         )
@@ -132,7 +132,7 @@ def _read(kind: str, text: str) -> _Said:
         or not all(abs(one) < 1e9 for one in numbers)
     ):
         raise UsageError(
-            f"--{kind} {text!r} is no {kind}.",
+            f"--{kind} {text!r} is not a {kind}.",
             f"It is written {FORMS[kind]}, in pixels of the video.",
             f"For example: {EXAMPLES[kind]}",
         )

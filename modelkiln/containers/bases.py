@@ -21,17 +21,23 @@ _NEXT = (
 
 
 def name_on(kind: str, name: str) -> str:
-    """An image's name as engines of a kind keep it: Podman puts its own host before short ones."""
+    """Return an image's name as engines of a kind keep it: Podman puts its own host before short
+    ones.
+    """
     return name if kind == "docker" else f"{_LOCAL}{name}"
 
 
 def base_name(base: BasePin) -> str:
-    """The name that a base gets on an engine; pinned and local ones then look alike to builders."""
+    """Return the name that a base gets on an engine; pinned and local ones then look alike to
+    builders.
+    """
     return f"modelkiln/base:{base.digest.partition(':')[2][:12]}"
 
 
 def find_base(engine: Engine, base: BasePin) -> EngineImage | None:
-    """A base image that the engine has: by its id, or by the digest under which it was pulled."""
+    """Return a base image that the engine has: by its id, or by the digest under which it was
+    pulled.
+    """
     for name in (base.digest, f"{base.image}@{base.digest}"):
         with suppress(docker.errors.ImageNotFound, docker.errors.APIError):
             found = engine.client.images.get(name)
@@ -42,7 +48,7 @@ def find_base(engine: Engine, base: BasePin) -> EngineImage | None:
 
 
 def find_base_obstacle(engine: Engine, base: BasePin, *, offline: bool) -> str:
-    """Why a base image cannot be had, or nothing where it can; nothing is pulled."""
+    """Say why a base image is unavailable, or nothing where it is not; nothing is pulled."""
     if find_base(engine, base) is not None:
         return ""
     if base.image.startswith(_LOCAL):
@@ -59,7 +65,7 @@ def find_base_obstacle(engine: Engine, base: BasePin, *, offline: bool) -> str:
 def ensure_base(
     engine: Engine, base: BasePin, *, offline: bool, on_progress: OnProgress
 ) -> tuple[str, tuple[str, ...]]:
-    """A name for a base image on the engine, pulled where it is not there; and its layers.
+    """Return a name for a base image on the engine, pulled where it is not there; and its layers.
 
     Raises:
         EnvironmentFailure: It is not there and cannot be pulled.
@@ -124,7 +130,7 @@ def _pull(engine: Engine, base: BasePin, on_progress: OnProgress) -> None:
 
 
 def explain_pull(error: Exception, base: BasePin) -> KilnError:
-    """The error of a base that cannot be pulled."""
+    """Return the error of a base that cannot be pulled."""
     told = explain(error, "pulling a base image")
     if isinstance(told, OutOfSpace) or not isinstance(error, docker.errors.DockerException):
         return told

@@ -41,7 +41,7 @@ def _list_entries(engine: Engine) -> list[dict[str, Any]] | None:
 
 
 def _select(entries: list[dict[str, Any]], before: Collection[str]) -> list[str]:
-    """The large entries that are new, and those that stand on them; these first."""
+    """Return the large entries that are new, and those that stand on them; these first."""
     entries = sorted(entries, key=lambda one: str(one["CreatedAt"]))
     chosen: list[str] = []
     for one in entries:

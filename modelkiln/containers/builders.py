@@ -163,7 +163,9 @@ class ApiBuilder:
 
 
 def find_builder(engine: Engine, variables: Mapping[str, str] | None = None) -> Builder:
-    """The builder to use: BuildKit where a docker command on the PATH has it, else the engine's."""
+    """Return the builder to use: BuildKit where a docker command on the PATH has it, else the
+    engine's.
+    """
     if engine.kind == "docker":
         path = (os.environ if variables is None else variables).get("PATH", os.defpath)
         found = [_look_at(one, engine) for one in _commands(path)]

@@ -31,7 +31,7 @@ class Context:
     files: Mapping[str, bytes | Path]
 
     def blocks(self) -> Iterator[bytes]:
-        """The tar, piece by piece.
+        """Yield the tar, piece by piece.
 
         Raises:
             EnvironmentFailure: A file cannot be read, or changed in size meanwhile. (An OSError
@@ -67,7 +67,8 @@ class Context:
 
 
 def make_context(environment: Environment, wheels: Path) -> Context:
-    """The context of an environment's image: Dockerfile, lock, what is installed first, packages.
+    """Return the context of an environment's image: Dockerfile, lock, what is installed first,
+    packages.
 
     Raises:
         PinError: The lock names a package without a hash.

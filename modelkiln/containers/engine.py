@@ -52,8 +52,9 @@ class Engine:
 
 
 def find_host(variables: Mapping[str, str] | None = None) -> str:
-    """The address of the engine: `$DOCKER_HOST`, else Docker's current context, else its usual
-    socket."""
+    """Return the address of the engine: `$DOCKER_HOST`, else Docker's current context, else its
+    usual socket.
+    """
     given = dict(os.environ if variables is None else variables)
     if named := given.get("DOCKER_HOST", ""):
         return named
@@ -95,7 +96,7 @@ def connect(variables: Mapping[str, str] | None = None) -> Engine:
 
 
 def _ask(host: str) -> tuple[dict[str, Any], dict[str, Any], docker.DockerClient]:
-    """What an engine is, what it has, and a client that speaks its version of the API."""
+    """Return what an engine is, what it has, and a client that speaks its version of the API."""
     oldest = ".".join(map(str, OLDEST_API))
     with contextlib.closing(docker.DockerClient(base_url=host, version=oldest)) as first:
         version: dict[str, Any] = first.api.version(api_version=False)
@@ -182,7 +183,9 @@ def _kind(version: Mapping[str, Any]) -> str:
 
 
 def explain(error: Exception, doing: str) -> KilnError:
-    """An error of the engine or of the way to it, with what happened, why and what to run next."""
+    """Return an error of the engine or of the way to it, with what happened, why and what to run
+    next.
+    """
     said = str(getattr(error, "explanation", "") or error).strip()
     lower = said.lower()
     if _has_cause(error, PermissionError):
@@ -233,7 +236,7 @@ def explain(error: Exception, doing: str) -> KilnError:
 
 
 def no_gpu(why: str) -> EnvironmentFailure:
-    """The error of a stage that needs a GPU where its container got none."""
+    """Return the error of a stage that needs a GPU where its container got none."""
     return EnvironmentFailure(
         "The engine gives its containers no GPU.",
         why,

@@ -68,14 +68,14 @@ class Image:
 
 
 def image_name(environment: Environment, base: BasePin) -> str:
-    """The name of an environment's image."""
+    """Return the name of an environment's image."""
     return f"modelkiln/{environment.name}:{environment.image_digest(base)[:16]}"
 
 
 def find_image(
     engine: Engine, environment: Environment, base: BasePin, *, cache: Path
 ) -> Image | None:
-    """An environment's image, or None where it is not there, or was never seen being built.
+    """Return an environment's image, or None where it is not there, or was never seen being built.
 
     Raises:
         PinError: An image has its name and other layers than its first build.
@@ -124,7 +124,7 @@ def ensure_image(
     rebuild: bool = False,
     on_progress: OnProgress,
 ) -> Image:
-    """The image of an environment, built where it is not there.
+    """Return the image of an environment, built where it is not there.
 
     Whoever builds holds a lock; others wait, say for whom, and then use the result.
 
@@ -132,7 +132,7 @@ def ensure_image(
         rebuild: Build it in any case, without what the builder remembers.
 
     Raises:
-        EnvironmentFailure: The base or a package cannot be had, or the build or its trial fails.
+        EnvironmentFailure: The base or a package is unavailable, or the build or its trial fails.
         PinError: A package or an image is not the one that its digest names.
         NotReproducible: A rebuild gave other layers than before.
         OutOfSpace: A disk is full.
@@ -153,7 +153,7 @@ def ensure_image(
 
 
 def lock_of(digest: str, cache: Path) -> Path:
-    """The lock that whoever builds the image of this digest holds."""
+    """Return the lock that whoever builds the image of this digest holds."""
     return cache / "locks" / f"{_ROOM}-{digest}.lock"
 
 
@@ -277,7 +277,7 @@ class _Work:
 
 
 def explain_build(said: str, log: Path, environment: Environment) -> KilnError:
-    """The error of a build that failed, by the last words of the builder."""
+    """Return the error of a build that failed, by the last words of the builder."""
     kept = f"The whole log is {log}."
     lines = said.splitlines()
     full = [line for line in lines if any(sign in line.lower() for sign in _FULL)]
@@ -321,7 +321,7 @@ def _record(environment: Environment, base: BasePin, cache: Path) -> Path:
 
 
 def _read_record(path: Path) -> list[dict[str, Any]]:
-    """The builds on record; none where the record is missing or damaged."""
+    """Return the builds on record; none where the record is missing or damaged."""
     try:
         builds = json.loads(path.read_bytes())["builds"]
         return [

@@ -18,7 +18,7 @@ LABEL = "io.modelkiln.owner"
 
 
 def this_process() -> str:
-    """The name of the running process."""
+    """Return the name of the running process."""
     return _name(os.getpid(), _started(os.getpid()))
 
 
@@ -53,7 +53,7 @@ def remove_orphans(engine: Engine) -> int:
 
 
 def open_engine() -> Engine:
-    """The engine, after what dead commands left on it was removed; errors as `connect`."""
+    """Return the engine, after what dead commands left on it was removed; errors as `connect`."""
     engine = connect()
     remove_orphans(engine)
     return engine

@@ -46,7 +46,7 @@ class Listed:
 
 
 def list_images(engine: Engine) -> list[Listed]:
-    """What modelkiln made on an engine, newest first.
+    """Return what modelkiln made on an engine, newest first.
 
     Raises:
         EnvironmentFailure: The engine fails.

@@ -47,7 +47,7 @@ def try_image(engine: Engine, image: str, environment: Environment, folder: Path
 def _call(
     engine: Engine, image: str, arguments: list[str], mounts: list[Mount], failed: str
 ) -> str:
-    """What the image's Python says, in a container without anything else."""
+    """Return what the image's Python says, in a container without anything else."""
     container = create_sealed(
         engine,
         image,

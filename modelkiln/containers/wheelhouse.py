@@ -64,7 +64,7 @@ def is_whole(environment: Environment, cache: Path) -> bool:
 
 
 def list_packages(folder: Path) -> list[Path]:
-    """The packages in a wheelhouse, by name."""
+    """Return the packages in a wheelhouse, by name."""
     return sorted(path for path in folder.iterdir() if path.name != DESCRIPTION)
 
 
@@ -259,7 +259,7 @@ def _failure(said: str, log: Path) -> KilnError:
         return OutOfSpace(
             "The disk is full.",
             said,
-            "Free some with invoke env.prune, or let MODELKILN_CACHE name another disk.",
+            "Free some with invoke env.prune, or set MODELKILN_CACHE to a folder on another disk.",
         )
     if is_network(lower) or "newconnectionerror" in lower or "connection broken" in lower:
         return EnvironmentFailure(

@@ -48,7 +48,7 @@ class BasePin:
 
 
 def load_base(name: str = "python", variables: Mapping[str, str] | None = None) -> BasePin:
-    """The base of a name, as the user's own pins or this repository's say.
+    """Return the base of a name, as the user's own pins or this repository's say.
 
     Args:
         variables: Environment variables; those of this process by default.
@@ -81,7 +81,7 @@ def load_bases(variables: Mapping[str, str] | None = None) -> tuple[BasePin, ...
 
 
 def pin_files(variables: Mapping[str, str] | None = None) -> tuple[Path, ...]:
-    """The files of pins; later ones go before."""
+    """Return the files of pins; later ones go before."""
     given = (os.environ if variables is None else variables).get(VARIABLE, "")
     return (PINS, Path(given).expanduser()) if given else (PINS,)
 

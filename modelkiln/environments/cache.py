@@ -42,7 +42,7 @@ class Installed:
 
 
 def find(wanted: Environment, cache: Path) -> Path | None:
-    """The Python of an installed environment, or None. Looks at nothing but its folder."""
+    """Return the Python of an installed environment, or None. Looks at nothing but its folder."""
     return _found(cache / _ROOM / wanted.digest)
 
 
@@ -55,8 +55,8 @@ def ensure(
     lock; others wait, say for whom, and then use the result.
 
     Raises:
-        EnvironmentFailure: The platform is another one, or a package cannot be had or built, or
-            the environment fails its self-test.
+        EnvironmentFailure: The platform is another one, or a package is unavailable or cannot be
+            built, or the environment fails its self-test.
         PinError: A package differs from the lock.
         OutOfSpace: The disk has no room for it.
     """
@@ -123,7 +123,7 @@ def in_use(wanted: Environment, *, cache: Path) -> Iterator[None]:
 
 
 def list_environments(cache: Path) -> list[Installed]:
-    """What is installed in the cache, last used first."""
+    """Return what is installed in the cache, last used first."""
     import json
 
     listed = []
@@ -197,7 +197,7 @@ def _installing(place: Path, on_progress: "OnProgress", done: Callable[[], bool]
         raise EnvironmentFailure(
             f"{place.parent} cannot be made.",
             str(error.strerror),
-            "Let MODELKILN_CACHE name a folder that can be written.",
+            "Set MODELKILN_CACHE to a folder that can be written.",
         ) from error
     with hold(_lock(place), on_wait=tell):
         yield not done()

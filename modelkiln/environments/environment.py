@@ -40,7 +40,7 @@ class Environment:
     dockerfile: Path
 
     def image_identity(self, base: "BasePin") -> dict[str, str]:
-        """What decides the files of its image; known without a container engine.
+        """Return what decides the files of its image; known without a container engine.
 
         Raises:
             EnvironmentFailure: A file is missing.
@@ -59,7 +59,7 @@ class Environment:
         return sha256_json(self.image_identity(base))
 
     def identity(self) -> dict[str, str]:
-        """What decides the installed files; part of the key of every step that runs there.
+        """Return what decides the installed files; part of the key of every step that runs there.
 
         Raises:
             EnvironmentFailure: A file is missing.
@@ -95,7 +95,7 @@ class Environment:
 
 
 def environment(name: str, rooms: Path = REPOSITORY / "docker") -> Environment:
-    """The environment that a folder of `rooms` describes.
+    """Return the environment that a folder of `rooms` describes.
 
     Raises:
         UsageError: There is none of that name.
@@ -119,12 +119,12 @@ def environment(name: str, rooms: Path = REPOSITORY / "docker") -> Environment:
 
 
 def tools_digest(lock: Path) -> str:
-    """The name of the folder that `ensure_tools` makes from a lock."""
+    """Return the name of the folder that `ensure_tools` makes from a lock."""
     return sha256_json(tools_identity(lock))
 
 
 def tools_identity(lock: Path) -> dict[str, str]:
-    """What decides the files that `ensure_tools` installs."""
+    """Return what decides the files that `ensure_tools` installs."""
     return {"lock": _digest(lock), "interpreter": interpreter().tag, "recipe": str(RECIPE)}
 
 

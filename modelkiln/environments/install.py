@@ -146,7 +146,7 @@ def making(place: Path, name: str, identity: Mapping[str, str], log: Path) -> It
         raise OutOfSpace(
             f"The disk is full: {name} cannot be installed.",
             f"The filesystem that holds {place.parent} has no room left.",
-            "Free some with invoke env.prune, or let MODELKILN_CACHE name another disk.",
+            "Free some with invoke env.prune, or set MODELKILN_CACHE to a folder on another disk.",
         ) from error
     finally:
         remove(made)

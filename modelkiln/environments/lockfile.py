@@ -50,12 +50,12 @@ def read_lock(path: Path) -> tuple[Locked, ...]:
 
 
 def normalize(name: str) -> str:
-    """The one spelling of a package's name (PEP 503)."""
+    """Return the one spelling of a package's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def parse_versions(said: str) -> dict[str, str]:
-    """What the program `LIST_VERSIONS` said: versions by normalized name."""
+    """Return what the program `LIST_VERSIONS` said: versions by normalized name."""
     import json
 
     return {normalize(name): version for name, version in json.loads(said).items()}

@@ -36,7 +36,7 @@ class Provisioner:
     )
 
     def environment(self, name: str) -> Environment:
-        """The environment of a name; one object a command, so that its files are read once.
+        """Return the environment of a name; one object a command, so that its files are read once.
 
         Raises:
             UsageError: There is none.
@@ -57,13 +57,13 @@ class Provisioner:
             yield self.environment(name)
 
     def base(self, one: Environment) -> "BasePin":
-        """The base of an environment's image; PinError where it is not pinned."""
+        """Return the base of an environment's image; PinError where it is not pinned."""
         from modelkiln.environments.base_images import load_base
 
         return load_base(one.base)
 
     def image_identity(self, one: Environment) -> dict[str, Any]:
-        """What decides the files of an environment's image, its base included.
+        """Return what decides the files of an environment's image, its base included.
 
         Raises:
             PinError: The base is not pinned.
@@ -72,7 +72,7 @@ class Provisioner:
         return one.image_identity(self.base(one))
 
     def python(self, name: str) -> Path:
-        """The interpreter of an environment, installed where it is not yet.
+        """Return the interpreter of an environment, installed where it is not yet.
 
         Raises:
             EnvironmentFailure, PinError, OutOfSpace: It cannot be installed.
@@ -86,7 +86,9 @@ class Provisioner:
             )
 
     def tools(self, name: str, lock: Path, python: Path) -> Path:
-        """The folder of a lock's packages, for the PYTHONPATH of `python`; errors as `python`."""
+        """Return the folder of a lock's packages, for the PYTHONPATH of `python`; errors as
+        `python`.
+        """
         with show_progress(f"tools {name}") as on_progress:
             return ensure_tools(
                 name,

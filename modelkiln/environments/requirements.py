@@ -102,13 +102,17 @@ def source_digest(lock: Lock) -> str:
 
 
 def recorded_digest(lock: Lock) -> str:
-    """The digest of its requirements that a lock was made from, or nothing where it says none."""
+    """Return the digest of its requirements that a lock was made from, or nothing where it says
+    none.
+    """
     found = _FROM.search(_read(lock.path))
     return found[1] if found else ""
 
 
 def exact_requirements(lock: Lock) -> dict[str, str]:
-    """The packages that the requirements ask for in one exact version, by normalized name."""
+    """Return the packages that the requirements ask for in one exact version, by normalized
+    name.
+    """
     exact = map(_EXACT.fullmatch, _requirements(lock.source))
     return {normalize(one[1]): one[2] for one in exact if one}
 
@@ -167,7 +171,7 @@ def make_lock(
 
 
 def versions(path: Path) -> Mapping[str, str]:
-    """The versions of a lock's packages; none where there is no such file.
+    """Return the versions of a lock's packages; none where there is no such file.
 
     Raises:
         PinError: A line is no pinned package with a hash.
@@ -217,7 +221,7 @@ def _check(made: Path, lock: Lock) -> None:
 
 
 def _requirements(source: Path) -> Iterator[str]:
-    """The requirements of a file and of those that it includes, without comments."""
+    """Yield the requirements of a file and of those that it includes, without comments."""
     for line in _read(source).replace("\\\n", " ").splitlines():
         text = " ".join(re.sub(r"(?:^|\s)#.*", "", line).split())
         included = re.fullmatch(r"(?:-r|--requirement)[ =](\S+)", text)

@@ -24,7 +24,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def bill_of_materials(environment: Environment, base: BasePin) -> str:
-    """The JSON document of an environment's image.
+    """Return the JSON document of an environment's image.
 
     Raises:
         EnvironmentFailure: A file of the environment is missing.
@@ -72,7 +72,9 @@ def _base(base: BasePin) -> Component:
 
 
 def _package(one: Locked) -> Component:
-    """A package of the lock; its hashes are those of the files that the lock accepts for it."""
+    """Return a package of the lock; its hashes are those of the files that the lock accepts
+    for it.
+    """
     return Component(
         type=ComponentType.LIBRARY,
         name=one.name,

@@ -32,7 +32,9 @@ _TAIL = 12
 
 
 def installer_variables(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What the installer sees: a few of the system's variables, and the user's network ones."""
+    """Return what the installer sees: a few of the system's variables, and the user's network
+    ones.
+    """
     given = os.environ if given is None else given
     return {
         name: value
@@ -120,7 +122,7 @@ class Installer:
 
 
 def find_uv() -> str:
-    """The uv program of the host environment.
+    """Return the uv program of the host environment.
 
     Raises:
         EnvironmentFailure: It is not installed.
@@ -157,7 +159,7 @@ def _failure(said: str, log: Path, offline: bool) -> KilnError:
         return OutOfSpace(
             "The disk is full.",
             said,
-            "Free some with invoke env.prune, or let MODELKILN_CACHE name another disk.",
+            "Free some with invoke env.prune, or set MODELKILN_CACHE to a folder on another disk.",
         )
     if offline:
         return EnvironmentFailure(

@@ -36,7 +36,9 @@ class UserWeights:
 
 
 def find_cached(checkpoint: Checkpoint, cache: Path) -> Path | None:
-    """The checkpoint's file in the cache, or None. Looks at its length only; `fetch` hashes it."""
+    """Return the checkpoint's file in the cache, or None. Looks at its length only; `fetch` hashes
+    it.
+    """
     path = _folder(checkpoint, cache) / checkpoint.file
     import stat
 
@@ -84,7 +86,7 @@ def fetch(
         raise EnvironmentFailure(
             f"{folder} cannot be made.",
             f"{error.strerror}.",
-            "Let MODELKILN_CACHE name a folder that can be written.",
+            "Set MODELKILN_CACHE to a folder that can be written.",
         ) from error
 
     def tell(holder: object) -> None:
@@ -118,7 +120,7 @@ def identify(
         digest: What hashes a file, for callers that remember digests.
 
     Raises:
-        UsageError: There is no such file, or it is cut short, or it is no checkpoint, or it is a
+        UsageError: There is no such file, or it is cut short, or it is not a checkpoint, or it is a
             pickle without `trust`.
     """
     from modelkiln.util.hashing import sha256_file
@@ -141,7 +143,7 @@ def _folder(checkpoint: Checkpoint, cache: Path) -> Path:
 
 
 def _check_cached(checkpoint: Checkpoint, folder: Path, on_progress: OnProgress) -> Path | None:
-    """The cached file where its digest is right; one with another is put aside, and said."""
+    """Return the cached file where its digest is right; one with another is put aside, and said."""
     from modelkiln.util.hashing import sha256_file
 
     path = folder / checkpoint.file
@@ -188,9 +190,9 @@ def _fetch(
                 refusals.append(f"{error.what} {error.why}")
                 on_progress(None, error.what)
     raise EnvironmentFailure(
-        f"{checkpoint.file} cannot be had.",
+        f"{checkpoint.file} is unavailable.",
         "\n".join(refusals),
-        "Check the network; or fetch the file elsewhere and let MODELKILN_MIRROR name its folder; "
+        "Check the network; or fetch the file elsewhere and set MODELKILN_MIRROR to its folder; "
         "or try the pipeline with --weights random.",
     )
 
@@ -200,7 +202,7 @@ def _named(mirror: str, checkpoint: Checkpoint) -> Path | str:
         return f"{mirror.rstrip('/')}/{checkpoint.file}"
     if "://" in mirror:
         raise UsageError(
-            f"{mirror!r} is no mirror.",
+            f"{mirror!r} is not a mirror.",
             "A mirror is an https or http address, a folder, or a file.",
             "Correct MODELKILN_MIRROR or --mirror.",
         )
@@ -218,7 +220,7 @@ def _sniff(path: Path) -> Literal["pt", "safetensors"]:
             "Correct the path.",
         )
     if not path.is_file():
-        raise UsageError(f"{path} is no file.", "--weights wants one.", "Name the checkpoint.")
+        raise UsageError(f"{path} is not a file.", "--weights wants one.", "Name the checkpoint.")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -111,7 +111,7 @@ def download(
         if failures >= patience.attempts or pause > patience.longest_pause:
             raise Unavailable(
                 f"{pin.file} could not be downloaded from {url}.",
-                f"The last of {failures} attempts in vain: {why}.",
+                f"The last of {failures} failed attempts: {why}.",
                 "Run the same command again later; it continues where this one stopped.",
             )
         on_progress(None, f"{why}; trying again in {pause:.0f} s")
@@ -196,7 +196,7 @@ def looks_like_html(head: bytes) -> bool:
 
 
 def wrong_size(pin: Pin, origin: str, size: int) -> PinError:
-    """The error for a file whose length shows that it is another one."""
+    """Return the error for a file whose length shows that it is another one."""
     return PinError(
         f"{origin} is not the file that the catalog pins.",
         f"{pin.file} has {pin.bytes} bytes, this has {size}.",
@@ -234,7 +234,9 @@ def _attempt(url: str, pin: Pin, folder: Path, on_progress: OnProgress, patience
 
 
 def _condition(folder: Path, pin: Pin, url: str) -> dict[str, str]:
-    """The header that makes a server continue only the very file that was begun (RFC 9110)."""
+    """Return the header that makes a server continue only the very file that was begun (RFC
+    9110).
+    """
     import json
 
     try:

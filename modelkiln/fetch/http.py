@@ -95,7 +95,7 @@ def is_reachable(url: str, timeout: float) -> bool:
 
 
 def describe(error: object) -> str:
-    """A failure in a few words."""
+    """Return a failure in a few words."""
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, OSError) and error.strerror:

@@ -71,7 +71,7 @@ def find_repository(image: str) -> Repository:
 
 
 def find_digest(repository: Repository, reference: str, *, timeout: float = 20.0) -> str | None:
-    """The digest of what a tag or a digest names now, or None where nothing has that name.
+    """Return the digest of what a tag or a digest names now, or None where nothing has that name.
 
     Raises:
         NotAsked: The registry cannot be reached, or does not tell.
@@ -94,7 +94,7 @@ def find_digest(repository: Repository, reference: str, *, timeout: float = 20.0
 
 
 def _token(repository: Repository, challenge: str, timeout: float) -> str:
-    """A token that lets anybody read, from where the registry's challenge says."""
+    """Return a token that lets anybody read, from where the registry's challenge says."""
     scheme, _, rest = challenge.partition(" ")
     given = dict(_CHALLENGE.findall(rest))
     realm = urllib.parse.urlsplit(given.get("realm", ""))

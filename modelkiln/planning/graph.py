@@ -91,7 +91,7 @@ class Plan:
     targets: tuple[TargetPlan, ...]
 
     def needed_by(self, target: TargetPlan) -> list[str]:
-        """The steps of one target, in the plan's order."""
+        """Return the steps of one target, in the plan's order."""
         wanted: set[str] = set()
         queue = [target.verify, target.graphs]
         while queue:

@@ -64,7 +64,7 @@ class KeyMaker:
     facts: Mapping[str, Callable[[], str]]
 
     def documents(self, step: Step, records: Mapping[str, Record]) -> Iterator[dict[str, Any]]:
-        """The key documents of a step, one for each identity of its environment.
+        """Yield the key documents of a step, one for each identity of its environment.
 
         Args:
             records: Those of the steps that it needs, all of them.
@@ -96,7 +96,7 @@ Lookup = Callable[[str], Record | None]
 
 
 def resolve(plan: Plan, maker: KeyMaker, lookup: Lookup) -> dict[str, Resolved]:
-    """The status of each step, in the plan's order: looks up records, builds nothing.
+    """Return the status of each step, in the plan's order: looks up records, builds nothing.
 
     A record counts only where every output that the plan names is in it.
     """
@@ -113,7 +113,7 @@ def resolve(plan: Plan, maker: KeyMaker, lookup: Lookup) -> dict[str, Resolved]:
 def resolve_step(
     step: Step, maker: KeyMaker, records: Mapping[str, Record], lookup: Lookup
 ) -> Resolved:
-    """The status of one step, given the records of the steps before it.
+    """Return the status of one step, given the records of the steps before it.
 
     A record under any identity of its environment will do: whatever runner made it, its bytes are
     the same.
@@ -132,7 +132,7 @@ def resolve_step(
 
 
 def explain(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two key documents, one line a part, sorted."""
+    """Return what differs between two key documents, one line a part, sorted."""
     changes = []
     before, after = dict(_leaves(old)), dict(_leaves(new))
     for path in sorted(before.keys() | after.keys()):

@@ -79,11 +79,11 @@ class StepMaker:
         return step_id
 
     def modules(self, stage: str, package: str) -> tuple[str, ...]:
-        """The modules of a stage: its own, and the part that the package has of it."""
+        """Return the modules of a stage: its own, and the part that the package has of it."""
         own = f"exporters.stages.{stage}"
         part = f"{package}.{stage}"
         return (own, part) if self._exists(part) else (own,)
 
     def sources_of(self, stages: Iterable[str], package: str) -> dict[str, dict[str, str]]:
-        """The digests of the source files of stages, by stage and name."""
+        """Return the digests of the source files of stages, by stage and name."""
         return {stage: dict(self._sources(self.modules(stage, package))) for stage in stages}

@@ -46,7 +46,7 @@ class Planner:
         self._has_gpu = has_gpu
 
     def plan(self, targets: Iterable[Target], until: str | None = None) -> Plan:
-        """The steps of these targets; `until` leaves out the stages that come after it."""
+        """Return the steps of these targets; `until` leaves out the stages that come after it."""
         self._maker.steps = {}
         planned = [self._plan_target(target, until) for target in targets]
         return Plan(steps=self._maker.steps, targets=tuple(planned))
@@ -65,7 +65,7 @@ class Planner:
         return TargetPlan(target=target, graphs=graphs, verify=verify)
 
     def _find_base(self, target: Target) -> Target:
-        """The target whose graphs this one's are made from; any other target itself."""
+        """Return the target whose graphs this one's are made from; any other target itself."""
         name = target.format.replaces
         if not name:
             return target

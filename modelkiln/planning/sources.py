@@ -32,7 +32,7 @@ class SourceTree:
     _closures: dict[tuple[str, ...], dict[str, Path]] = field(default_factory=dict)
 
     def find(self, module: str) -> Path | None:
-        """The file of a module, or None where there is no such module."""
+        """Return the file of a module, or None where there is no such module."""
         if module not in self._files:
             relative = module.replace(".", "/")
             candidates = (
@@ -101,7 +101,7 @@ def _parents(module: str) -> list[str]:
 
 
 def read_imports(text: str, name: str = "<source>") -> list[str]:
-    """The modules of the room that a source text imports, at any depth, sorted.
+    """Return the modules of the room that a source text imports, at any depth, sorted.
 
     A `from package import name` counts both the package and `package.name`; the caller drops those
     that are no modules. Relative imports are refused: the house has none.

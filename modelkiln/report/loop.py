@@ -42,7 +42,7 @@ def is_close(row: LoopRow) -> bool:
 
 
 def summarize_loop(rows: Sequence[LoopRow]) -> dict[str, Any]:
-    """The worst of a loop.
+    """Return the worst of a loop.
 
     Returns:
         frames, objects, masks, counted and failed (counts; what is no number failed); lowest_iou
@@ -67,7 +67,7 @@ def summarize_loop(rows: Sequence[LoopRow]) -> dict[str, Any]:
 
 
 def plot_loop(rows: Sequence[LoopRow]) -> dict[str, Any]:
-    """Draws overlap, occlusion and pointers over the frames, a line for each object, in SVG units.
+    """Draw overlap, occlusion and pointers over the frames, a line for each object, in SVG units.
 
     An axis that ends at 1 begins at the lowest value that counts; what lies below or is no number
     stands at its foot.

@@ -102,12 +102,12 @@ class Report(TypedDict):
 
 
 def render_report(report: Report) -> str:
-    """The page of one target, as HTML."""
+    """Return the page of one target, as HTML."""
     return _render(report["title"], "", [report])
 
 
 def render_reports(title: str, note: str, reports: Sequence[Report]) -> str:
-    """The page of several targets: a table of them all, then a section for each.
+    """Return the page of several targets: a table of them all, then a section for each.
 
     Args:
         title: The page's heading.
@@ -150,7 +150,7 @@ def _render(title: str, note: str, reports: Sequence[Report]) -> str:
 
 
 def _view(report: Report) -> dict[str, Any]:
-    """Adds to a report what the page shows and the data only implies."""
+    """Add to a report what the page shows and the data only implies."""
     parity, counted = report["parity"], [one for one in report["masks"] if one["counted"]]
     ious = [one["iou"] for one in counted]
     loop = report.get("loop", [])
@@ -213,7 +213,7 @@ def _by_tensor(parity: Sequence[ParityRow]) -> list[dict[str, Any]]:
 def plot_parity(parity: Sequence[ParityRow]) -> dict[str, Any]:
     """Places every comparison on a logarithmic axis, a line for each tensor, in SVG units.
 
-    Differences of exactly zero stand left of the axis, and what is no number right of it.
+    Differences of exactly zero stand left of the axis, and what is not a number right of it.
 
     Returns:
         width, height and bottom; lines with y, name and dots (x, ok, title); ticks with x and
@@ -308,7 +308,7 @@ def format_times(ratio: float) -> str:
 
 
 def format_share(share: float) -> str:
-    """What a comparison uses of its bound: 31 %, 140 %, 250 times."""
+    """Return what a comparison uses of its bound: 31 %, 140 %, 250 times."""
     if math.isinf(share):
         return "not a number"
     if share >= 9.995:

@@ -114,7 +114,7 @@ MODES: Mapping[str, str] = {
 def read_quality(
     checks: Mapping[str, Any], plan: Mapping[str, Any], benefit: Mapping[str, Any]
 ) -> Quality | None:
-    """What the documents of a reduced precision say; None for one that replaces nothing.
+    """Return what the documents of a reduced precision say; None for one that replaces nothing.
 
     Args:
         checks: `verification.json`.
@@ -162,7 +162,7 @@ def say_precision(summary: Mapping[str, Any]) -> str:
 
 
 def say_quality(summary: Mapping[str, Any], benefit: Mapping[str, Any]) -> str:
-    """What a reduced precision lost and gained, in one line.
+    """Return what a reduced precision lost and gained, in one line.
 
     Args:
         summary: The verification's.
@@ -251,7 +251,7 @@ def plot_quality(quality: Quality) -> dict[str, Any]:
     """Places the SNR of every output on an axis in decibels, a line for each, in SVG units.
 
     Small dots are photographs, rings all of them together. What does not differ at all stands right
-    of the axis, and what is no number left of it.
+    of the axis, and what is not a number left of it.
 
     Returns:
         As `modelkiln.report.page.plot_parity`; a dot is a ring where `ring` is set.

@@ -7,7 +7,7 @@ from modelkiln.report.quality import say_quality
 
 
 def say_summary(summary: Any, benefit: Mapping[str, Any] | None = None) -> str:
-    """What a verification found, in one line.
+    """Return what a verification found, in one line.
 
     Args:
         summary: The verification's.

@@ -55,7 +55,8 @@ class Identify(Protocol):
     def __call__(
         self, provisioner: Provisioner, one: Environment, *, asked: bool
     ) -> Mapping[str, Any] | None:
-        """The identity of an environment under this runner; it is part of the keys of its steps.
+        """Return the identity of an environment under this runner; it is part of the keys of its
+        steps.
 
         Args:
             asked: Whether the user named the runner, so that an environment without an identity
@@ -96,7 +97,7 @@ class RunnerKind:
 
 
 def overdue_failure(job: "Job") -> StageFailure:
-    """The error of a job that took longer than it may."""
+    """Return the error of a job that took longer than it may."""
     return StageFailure(
         f"{job.name}: the stage took longer than {job.timeout_s} s and was ended.",
         "It hangs, or this machine is much slower than expected.",

@@ -35,7 +35,9 @@ class Choice:
 
 
 def check_name(text: str) -> str:
-    """The name of a runner, or `auto`, as a command line gives it; UsageError for another."""
+    """Return the name of a runner, or `auto`, as a command line gives it; UsageError for
+    another.
+    """
     if text != AUTO and text not in RUNNERS:
         raise UsageError(
             f"There is no runner {text!r}.",
@@ -46,7 +48,7 @@ def check_name(text: str) -> str:
 
 
 def simplest() -> str:
-    """The runner that asks for the least: what a first try should take."""
+    """Return the runner that asks for the least: what a first try should take."""
     return next(iter(RUNNERS))
 
 
@@ -58,7 +60,7 @@ def contains_stages(wanted: str) -> bool:
 def identities(
     provisioner: Provisioner, environment: str, wanted: str, chosen: str = ""
 ) -> Iterator[Mapping[str, Any]]:
-    """What an environment is, under each runner whose records count, the chosen one first.
+    """Yield what an environment is, under each runner whose records count, the chosen one first.
 
     Args:
         wanted: What `--runner` says.

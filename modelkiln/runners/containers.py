@@ -281,7 +281,7 @@ class DockerRunner:
 
 
 def _read(stream: Iterator[Output]) -> Iterator[Output]:
-    """What a container says; an engine that is gone ends it."""
+    """Yield what a container says; an engine that is gone ends it."""
     try:
         yield from stream
     except (requests.RequestException, docker.errors.DockerException, ConnectionError):
@@ -316,7 +316,7 @@ def _end(container: Container, kill: bool) -> None:
 
 
 def _largest(files: Mapping[str, Path], count: int) -> set[str]:
-    """The names of so many of the files, those that take the most room."""
+    """Return the names of so many of the files, those that take the most room."""
     return set(sorted(files, key=lambda name: -files[name].stat().st_size)[:count])
 
 

@@ -13,7 +13,7 @@ from modelkiln.util.console import show_progress
 def identify(
     provisioner: Provisioner, one: Environment, *, asked: bool
 ) -> Mapping[str, Any] | None:
-    """The identity of an environment's image: Dockerfile, base, lock and settings.
+    """Return the identity of an environment's image: Dockerfile, base, lock and settings.
 
     Raises:
         EnvironmentFailure: It has no Dockerfile, and the user asked for this runner.

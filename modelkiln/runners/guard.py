@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def look() -> dict[str, Any]:
-    """What this process can see and do."""
+    """Return what this process can see and do."""
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     places = mounted()
@@ -93,7 +93,7 @@ def look() -> dict[str, Any]:
 
 
 def judge(given: dict[str, Any], seen: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The seal as the record tells it, and what of all that is seen should not be."""
+    """Return the seal as the record tells it, and what of all that is seen should not be."""
     broken = []
     if not seen["step"]:
         broken.append("files: the engine does not see this machine's files")
@@ -160,7 +160,7 @@ def is_empty(place: str) -> bool:
 
 
 def mounted() -> dict[str, str]:
-    """The places where something is mounted, and the type of each file system."""
+    """Return the places where something is mounted, and the type of each file system."""
     found = {}
     for line in sorted(Path("/proc/self/mountinfo").read_bytes().splitlines()):
         place, _, kind = line.partition(b" - ")

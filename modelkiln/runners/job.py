@@ -100,7 +100,7 @@ def _make_place(place: Path) -> Path:
 
 
 def clean_environment(job: Job, scratch: str, temporary: str) -> dict[str, str]:
-    """The environment variables that a stage sees: an allow-list, nothing of the host's.
+    """Return the environment variables that a stage sees: an allow-list, nothing of the host's.
 
     Args:
         scratch: The scratch folder, as the stage sees it.

@@ -14,7 +14,7 @@ def identify(
     *,
     asked: bool,  # noqa: ARG001
 ) -> Mapping[str, Any]:
-    """The identity of an installed environment: lock, settings and interpreter."""
+    """Return the identity of an installed environment: lock, settings and interpreter."""
     return one.identity()
 
 

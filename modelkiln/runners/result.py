@@ -36,7 +36,7 @@ ERRORS: Mapping[int, type[KilnError]] = {
 
 
 def collect(job: Job, scratch: Path) -> tuple[dict[str, Path], dict[str, Any]]:
-    """The outputs and metrics of a stage that ended with status 0.
+    """Return the outputs and metrics of a stage that ended with status 0.
 
     Raises:
         StageFailure: the result is missing, names a file that is not there, leaves one unnamed, or
@@ -96,7 +96,7 @@ def _module_name(path: str) -> str:
 
 
 def failure(job: Job, scratch: Path, status: int, log: str) -> KilnError:
-    """The error of a stage that ended with a status other than 0."""
+    """Return the error of a stage that ended with a status other than 0."""
     try:
         told = json.loads(_read_left(scratch / "error.json"))
         kind = ERRORS.get(int(told["exit_code"]), StageFailure)
@@ -127,7 +127,9 @@ def failure(job: Job, scratch: Path, status: int, log: str) -> KilnError:
 
 
 def read_log(path: Path, limit: int = 64_000) -> str:
-    """The last `limit` bytes of a log, as text; empty where the stage put something else there."""
+    """Return the last `limit` bytes of a log, as text; empty where the stage put something else
+    there.
+    """
     try:
         return _read_left(path, limit)
     except (OSError, ValueError):
@@ -135,8 +137,8 @@ def read_log(path: Path, limit: int = 64_000) -> str:
 
 
 def _read_left(path: Path, limit: int = 16_000_000) -> str:
-    """The end of a file that a stage has left: only of a plain one, for a link could lead out of
-    its folder, and a pipe would never end.
+    """Return the end of a file that a stage has left: only of a plain one, for a link could lead
+    out of its folder, and a pipe would never end.
 
     Raises:
         OSError, ValueError: It is none.

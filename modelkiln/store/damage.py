@@ -20,9 +20,9 @@ class DamagedBlob(StoreError):
         moved = f"it is now {quarantined}" if quarantined else "it is left where it was"
         super().__init__(
             f"Damaged file in the store: {path} {reason}.",
-            "the disk lost it, or something other than modelkiln changed it"
-            + ("" if reason == "is missing" else f"; {moved}"),
-            "build again: the step that made it runs once more",
+            "The disk lost it, or something other than modelkiln changed it"
+            + ("." if reason == "is missing" else f"; {moved}."),
+            "Build again: the step that made it runs once more.",
         )
         self.blob = blob
         self.quarantined = quarantined
@@ -52,10 +52,10 @@ class DifferentBytes(NotReproducible):
                 lines.append(f"    {word:<6} {text}")
         super().__init__(
             "\n".join(lines),
-            "the stage reads something that its key does not name, or its result varies",
-            "build again: the first result is lost, so the next one counts"
+            "The stage reads something that its key does not name, or its result varies.",
+            "Build again: the first result is lost, so the next one counts."
             if lost
-            else "compare the two files; the first one stays in use",
+            else "Compare the two files; the first one stays in use.",
         )
         self.first = first
         self.second = second

@@ -229,8 +229,8 @@ class Store(StoreLayout):
             if not self.has(blob):
                 raise StoreError(
                     f"The output {name} of {record.step} is not in the store.",
-                    "it was removed between being stored and being published",
-                    "build again; if it happens once more, run: invoke store.verify",
+                    "It was removed between being stored and being published.",
+                    "Build again; if it happens once more, run: invoke store.verify",
                 )
         data = dump_record(record)
         final = self.record_path(record.key)
@@ -375,8 +375,8 @@ def _read(descriptor: int, size: int) -> bytes:
 def _not_a_file(path: Path) -> StoreError:
     return StoreError(
         f"{path} is not a regular file.",
-        "only plain files can be stored: no links, folders or devices",
-        "name the file itself",
+        "Only plain files can be stored: no links, folders or devices.",
+        "Name the file itself.",
     )
 
 

@@ -38,24 +38,24 @@ def explain(error: OSError, doing: str, folder: Path, need: int = 0) -> KilnErro
     if error.errno in _FULL:
         have = _free_bytes(folder)
         sizes = f"need {human_bytes(need)}, have {human_bytes(have)} in {folder}"
-        why = "a quota is used up" if error.errno == errno.EDQUOT else "the filesystem is full"
+        why = "A quota is used up." if error.errno == errno.EDQUOT else "The filesystem is full."
         return OutOfSpace(f"Disk full while {doing}: {sizes}.", why, "invoke store.gc")
     if error.errno in _READ_ONLY:
         return StoreError(
             f"{folder} cannot be written while {doing}: {error.strerror}.",
-            "it is read-only, or belongs to another user",
-            "make it writable, or set MODELKILN_ARTIFACTS to a folder of your own",
+            "It is read-only, or belongs to another user.",
+            "Make it writable, or set MODELKILN_ARTIFACTS to a folder of your own.",
         )
     if error.errno == errno.EXDEV:
         return StoreError(
             f"{folder} spans two filesystems: {doing} cannot be atomic.",
-            "a folder inside the store is a mount point",
-            "keep cas/ and records/ each on one filesystem",
+            "A folder inside the store is a mount point.",
+            "Keep cas/ and records/ each on one filesystem.",
         )
     return StoreError(
         f"The disk reported an error while {doing}: {error.strerror}.",
-        f"{folder} may be failing, or something else stands in its place",
-        "look at the system's log, then run: invoke store.verify",
+        f"{folder} may be failing, or something else stands in its place.",
+        "Look at the system's log, then run: invoke store.verify",
     )
 
 

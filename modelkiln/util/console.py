@@ -34,13 +34,13 @@ def warn(text: str) -> None:
 
 
 def say(text: str = "") -> None:
-    """A line of the result."""
+    """Print a line of the result."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def say_json(document: Any) -> None:
-    """The result as JSON."""
+    """Print the result as JSON."""
     say(json_text(document))
 
 
@@ -67,13 +67,13 @@ class Board(Protocol):
     """Shows several jobs at once; safe to call from threads."""
 
     def start(self, job: str, text: str = "") -> None:
-        """A job begins."""
+        """Show that a job begins."""
 
     def update(self, job: str, share: float | None, text: str) -> None:
         """How far a job is: 0 to 1, or None where it cannot be known."""
 
     def end(self, job: str, text: str) -> None:
-        """A job has ended; `text` is its last word."""
+        """Show that a job has ended; `text` is its last word."""
 
     def __enter__(self) -> Self: ...
 
@@ -162,13 +162,13 @@ class LiveBoard:
 
 
 def open_board() -> Board:
-    """The board that fits where standard error goes."""
+    """Return the board that fits where standard error goes."""
     return LiveBoard() if is_terminal() else PlainBoard()
 
 
 @contextmanager
 def show_progress(job: str) -> Iterator[OnProgress]:
-    """A board with one job, which appears with its first news."""
+    """Give a board with one job, which appears with its first news."""
     started = False
     with open_board() as board:
 

@@ -51,7 +51,7 @@ class Held(StoreError):
 
     def __init__(self, what: str, holders: tuple[Holder, ...]) -> None:
         names = "; ".join(str(holder) for holder in holders) or "another process"
-        super().__init__(what, f"it is held by {names}", "wait for it to end, then try again")
+        super().__init__(what, f"It is held by {names}.", "Wait for it to end, then try again.")
         self.holders = holders
 
 
@@ -180,8 +180,8 @@ def _acquire(
         except OSError as error:
             raise StoreError(
                 f"The lock {path} cannot be taken: {error.strerror}.",
-                "the folder cannot be written, or its filesystem has no locks",
-                "check the folder's owner and free space, or name another one",
+                "The folder cannot be written, or its filesystem has no locks.",
+                "Check the folder's owner and free space, or name another one.",
             ) from error
         if descriptor is not None:
             return descriptor

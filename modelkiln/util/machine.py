@@ -30,7 +30,7 @@ class Interpreter:
 
 
 def interpreter() -> Interpreter:
-    """The running interpreter, full version included."""
+    """Return the running interpreter, full version included."""
     return Interpreter(
         implementation=sys.implementation.name,
         version=".".join(map(str, sys.version_info[:3])),
@@ -39,12 +39,12 @@ def interpreter() -> Interpreter:
 
 
 def base_python() -> Path:
-    """The interpreter behind the virtual environment that is running, which outlives it."""
+    """Return the interpreter behind the virtual environment that is running, which outlives it."""
     return Path(sys.executable).resolve()
 
 
 def check_platform(system: str = "", machine: str = "", python: tuple[int, int] = (0, 0)) -> None:
-    """Stops at once where modelkiln is not supported. The arguments are for tests.
+    """Stop at once where modelkiln is not supported. The arguments are for tests.
 
     Raises:
         EnvironmentFailure: The machine is not Linux on x86-64, or the Python is not CPython 3.11.
@@ -78,13 +78,14 @@ _INTEGER_FEATURES = ("avx_vnni", "avx512_vnni", "amx_int8")
 
 @cache
 def cpu_level() -> str:
-    """What the processor can do, such as ``x86-64-v4 avx512_vnni amx_int8``: its level, and what it
-    has for 8-bit integers."""
+    """Return what the processor can do, such as ``x86-64-v4 avx512_vnni amx_int8``: its level, and
+    what it has for 8-bit integers.
+    """
     return describe_cpu(_read("/proc/cpuinfo"))
 
 
 def describe_cpu(cpuinfo: str) -> str:
-    """The level and the features that the first processor in /proc/cpuinfo's text has."""
+    """Return the level and the features that the first processor in /proc/cpuinfo's text has."""
     lines = (line.partition(":") for line in cpuinfo.splitlines())
     flags = next((set(rest.split()) for name, _, rest in lines if name.strip() == "flags"), set())
     level = "x86-64"
@@ -140,7 +141,7 @@ def disk_free(path: Path) -> int:
 
 
 def require_disk(path: Path, need: int, purpose: str) -> None:
-    """Stops before work for which the disk has no room.
+    """Stop before work for which the disk has no room.
 
     Args:
         path: Where the work will write.
@@ -161,7 +162,7 @@ def require_disk(path: Path, need: int, purpose: str) -> None:
 
 
 def require_gpu(found: bool, purpose: str) -> None:
-    """Stops before work that was asked to run on a GPU where there is none.
+    """Stop before work that was asked to run on a GPU where there is none.
 
     Args:
         found: Whether the machine has one.
@@ -181,16 +182,17 @@ def require_gpu(found: bool, purpose: str) -> None:
 
 @cache
 def gpu_identity() -> str:
-    """The first GPU's name and its driver's version, such as ``NVIDIA H200, 570.1``, as nvidia-smi
-    has them; empty where there is none. Asked once per process."""
-
+    """Return the first GPU's name and its driver's version, such as ``NVIDIA H200, 570.1``, as
+    nvidia-smi has them; empty where there is none. Asked once per process.
+    """
     found = probe_gpu()
     return ", ".join(found.detail.split(", ")[:2]) if found.found else ""
 
 
 @cache
 def unshare_command() -> tuple[str, ...] | None:
-    """The words to put before a command so that it runs without a network; None where not allowed.
+    """Return the words to put before a command so that it runs without a network; None where not
+    allowed.
 
     Root makes a network namespace directly; other users map themselves into a user namespace first.
     Asked of the kernel once per process, by running ``true`` in it.
@@ -240,14 +242,14 @@ class Probe:
 
 
 def probe_gpu() -> Probe:
-    """The NVIDIA GPUs and their driver, as nvidia-smi names them."""
+    """Return the NVIDIA GPUs and their driver, as nvidia-smi names them."""
     return probe_command(
         "nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"
     )
 
 
 def probe_command(name: str, *arguments: str) -> Probe:
-    """Runs a program that should print what it is, and takes the first line of its output."""
+    """Run a program that should print what it is, and take the first line of its output."""
     program = shutil.which(name)
     if not program:
         return Probe(found=False, detail=f"{name} is not installed")

@@ -2,7 +2,7 @@
 
 
 def human_bytes(count: int) -> str:
-    """A size in powers of 1000: `812 bytes`, `156.0 MB`."""
+    """Return a size in powers of 1000: `812 bytes`, `156.0 MB`."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 999.95:

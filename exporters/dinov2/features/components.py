@@ -24,7 +24,7 @@ class Components:
 
 
 def find_components(tokens: NDArray[np.float32], count: int = 3) -> Components:
-    """Finds principal components.
+    """Find principal components.
 
     The sign of a component is that which makes the largest entry of its direction positive. One
     whose variance float32's rounding alone could have made is left out: its scores are 0.
@@ -49,7 +49,7 @@ def find_components(tokens: NDArray[np.float32], count: int = 3) -> Components:
 
 
 def to_colours(scores: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Gives each component a colour channel of its own.
+    """Give each component a colour channel of its own.
 
     Few patches that lie far out, as artefacts do, must not decide what the others look like: all
     but 2 % at either end of a component share the channel's range, and the rest are clipped.

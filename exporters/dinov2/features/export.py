@@ -13,7 +13,7 @@ from exporters.graphs.tracing import Graph
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
-    """The network for pictures of one size, with one picture as its example.
+    """Return the network for pictures of one size, with one picture as its example.
 
     Reads `architecture`, `overrides`, `native`, `patch`, `registers`, `size`, and from `graphs`
     which tokens the contract asks for.

@@ -47,7 +47,7 @@ class Features(torch.nn.Module):
         self.outputs = tuple(outputs)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The contract's outputs."""
+        """Return the contract's outputs."""
         count, width = (int(size) for size in self.table.shape)
         patches = self.project(image).flatten(2).transpose(1, 2)
         # The table holds the tokens that are no patches: adding it to zeros puts them in.
@@ -107,14 +107,16 @@ class Attention(torch.nn.Module):
         return result
 
     def at_once(self, mapped: Tensor) -> Tensor:
-        """Queries, keys and values [B * N, 3 D] to means [B, N, H, C]."""
+        """Return queries, keys and values [B * N, 3 D] to means [B, N, H, C]."""
         channels = int(mapped.shape[1]) // (3 * self.heads)
         parts = mapped.reshape(-1, self.count, 3 * self.heads, channels).transpose(1, 2)
         query, key, value = torch.split(parts, self.heads, dim=1)
         return attend(query * self.scale, key, value).transpose(1, 2)
 
     def in_turn(self, mapped: Tensor) -> Tensor:
-        """Queries, keys and values [B * N, 3 D] to means [B, N, D], or as two halves of N."""
+        """Return queries, keys and values [B * N, 3 D] to means [B, N, D], or as two halves of
+        N.
+        """
         width = int(mapped.shape[1]) // 3
         channels = width // self.heads
         parts = mapped.reshape(-1, 1, self.count, 3 * width)
@@ -164,7 +166,7 @@ def first_tokens(vit: Any) -> Tensor:
 
 
 def check_configuration(vit: Any) -> None:
-    """Raises ValueError where a network has parts that DINOv2 has not, or lacks one that it has."""
+    """Raise ValueError where a network has parts that DINOv2 has not, or lacks one that it has."""
     absent = {"norm_pre": vit.norm_pre, "patch_embed.norm": vit.patch_embed.norm}
     scales: dict[str, Any] = {}
     for number, block in enumerate(vit.blocks):

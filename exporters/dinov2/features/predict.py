@@ -24,7 +24,7 @@ _OPACITY: Final = 0.65
 
 
 def predict(request: Request) -> Drawing:
-    """Computes a picture's features and draws their principal components.
+    """Compute a picture's features and draw their principal components.
 
     Works for every contract with one graph, whose input is the picture [batch, 3, H, W] and whose
     outputs have `patch_tokens` [batch, P, D].

@@ -27,7 +27,7 @@ Arrays = dict[str, NDArray[Any]]
 def compute(
     params: Mapping[str, Any], weights: Path, pictures: Mapping[str, Path], seed: int
 ) -> tuple[dict[str, Any], Arrays]:
-    """The tokens of every photograph, and of a black, a white and a noise picture.
+    """Return the tokens of every photograph, and of a black, a white and a noise picture.
 
     Reads the settings of a model and `size`. Each picture is squashed to that size first: what is
     compared is the network, on equal pixels.
@@ -74,7 +74,8 @@ def _split(tokens: Tensor, registers: int) -> dict[str, Tensor]:
 def interpolate_positions(
     table: Tensor, grid: tuple[int, int], params: Mapping[str, Any]
 ) -> Tensor:
-    """The position table [1, 1 + n * n, D] for a grid of patches, by PyTorch, as Meta calls it.
+    """Return the position table [1, 1 + n * n, D] for a grid of patches, by PyTorch, as Meta calls
+    it.
 
     It shares nothing with `exporters.dinov2.position`, whose values it is to judge.
     """

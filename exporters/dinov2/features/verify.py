@@ -12,7 +12,7 @@ from exporters.protocol import report_progress
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:
-    """Compares every output that the contract has with unpatched PyTorch's.
+    """Compare every output that the contract has with unpatched PyTorch's.
 
     Each picture goes in alone; then the photographs go in once more, as one batch.
     """

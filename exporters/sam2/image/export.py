@@ -12,7 +12,7 @@ from exporters.sam2.model import load_model
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
-    """Encoder and decoder, with examples: one picture; one prompt set of five points.
+    """Return encoder and decoder, with examples: one picture; one prompt set of five points.
 
     Reads `config`, `overrides`, `options.mask_prompt`, and from `graphs` whether the encoder takes
     one picture or a batch.

@@ -25,7 +25,7 @@ class ImageEncoder(torch.nn.Module):
         self.sam = sam
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Runs trunk, neck and the decoder's two projections of high-resolution features."""
+        """Run trunk, neck and the decoder's two projections of high-resolution features."""
         fine, middle, coarse = self.sam.forward_image(image)["backbone_fpn"]
         if self.sam.directly_add_no_mem_embed:
             coarse = coarse + self.sam.no_mem_embed.reshape(1, -1, 1, 1)

@@ -81,7 +81,7 @@ def _drawing(
     score: float,
     coverage: float,
 ) -> Drawn:
-    """The mask at the drawing's own resolution, so that its edge is smooth there."""
+    """Return the mask at the drawing's own resolution, so that its edge is smooth there."""
     return Drawn(
         mask=masks_to_picture(logits, *canvas_size(height, width))[0] > 0,
         points=prompt.points,

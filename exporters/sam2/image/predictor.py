@@ -64,13 +64,13 @@ class ImagePredictor:
         return {"session_load": self.sessions.load_seconds, **latest}
 
     def encode(self, picture: NDArray[np.uint8]) -> Tensors:
-        """Runs the encoder; uint8 [H, W, 3] to the decoder's inputs by name."""
+        """Run the encoder; uint8 [H, W, 3] to the decoder's inputs by name."""
         return self.sessions.run("encoder", {self.image: preprocess(picture, self.size, self.size)})
 
     def decode(
         self, features: Tensors, prompts: Sequence[PromptSet], height: int, width: int
     ) -> list[Prediction]:
-        """Runs the decoder on all prompt sets of one picture at once.
+        """Run the decoder on all prompt sets of one picture at once.
 
         Args:
             features: What `encode` returned.
@@ -102,7 +102,7 @@ class ImagePredictor:
 def open_graphs(
     contract: Mapping[str, Any], files: Mapping[str, Path], threads: int
 ) -> ImagePredictor:
-    """Loads the graphs of an image contract.
+    """Load the graphs of an image contract.
 
     Args:
         contract: The golden contract; its graphs are named encoder and decoder.
@@ -132,7 +132,7 @@ def prompt_tensors(
     size: int,
     mask_size: tuple[int, int] | None,
 ) -> Tensors:
-    """Turns N prompt sets into the decoder's inputs.
+    """Turn N prompt sets into the decoder's inputs.
 
     A box becomes two points before the others, as upstream does it; sets with fewer points are
     filled up with padding points, and a set without any has one.
@@ -175,7 +175,7 @@ def prompt_tensors(
 
 
 def mask_logits(mask: NDArray[np.bool_] | None, height: int, width: int) -> NDArray[np.float32]:
-    """Turns a mask of the picture into the logits that the decoder takes.
+    """Turn a mask of the picture into the logits that the decoder takes.
 
     The mask is squashed with Pillow's antialiased bilinear filter; a share s of foreground becomes
     20 s - 10, the scale that upstream uses where a mask stands in for a prediction.

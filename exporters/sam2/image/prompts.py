@@ -29,7 +29,7 @@ class Prompts:
         return len(self.masks)
 
     def decoder_points(self) -> tuple[Floats, Floats]:
-        """The decoder's `point_coords` and `point_labels`: a box's corners come first."""
+        """Return the decoder's `point_coords` and `point_labels`: a box's corners come first."""
         coords, labels = [], []
         if self.boxes is not None:
             coords.append(self.boxes.reshape(-1, 2, 2))

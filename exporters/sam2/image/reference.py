@@ -77,7 +77,7 @@ def compute(
 
 
 def _predict(predictor: Any, prompt: Prompts, hint: NDArray[Any] | None) -> Arrays:
-    """Runs one call, or one for each set where only some bring a mask; `hint` is [3, h, w]."""
+    """Run one call, or one for each set where only some bring a mask; `hint` is [3, h, w]."""
     side = 4 * predictor.model.sam_image_embedding_size
     coords, labels = prompt.decoder_points()
     mask_input = np.zeros((prompt.sets, 1, side, side), np.float32)

@@ -13,7 +13,7 @@ from exporters.protocol import report_progress
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:
-    """Compares all outputs of both graphs, and the masks that they make together.
+    """Compare all outputs of both graphs, and the masks that they make together.
 
     The decoder is compared twice: on the reference's features, tensor by tensor, and on the
     encoder's own, mask by mask and score by score. Cases that need an input which the contract

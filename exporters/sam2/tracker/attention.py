@@ -131,7 +131,7 @@ class _Attention(torch.nn.Module):
         return self.query, self.key
 
     def forward(self, query: Tensor, key: Tensor, values: Tensor) -> Tensor:
-        """query [B or 1, C, N], key [B, C, M], values [B, M, V] to [B, N, 256]."""
+        """Query [B or 1, C, N], key [B, C, M], values [B, M, V] to [B, N, 256]."""
         size = int(query.shape[2]) // self.parts
         queries = torch.split(query.transpose(1, 2), size, dim=1)
         means = [torch.softmax(part @ key, dim=-1) @ values for part in queries]

@@ -22,7 +22,7 @@ STEP: Final = 1 / 64
 
 
 def feed(run: Run, params: Mapping[str, Any], picture: NDArray[np.float32]) -> None:
-    """Runs the graphs to be calibrated on what a picture leads to.
+    """Run the graphs to be calibrated on what a picture leads to.
 
     Args:
         run: Runs a graph: its name and inputs by name give its outputs by name.

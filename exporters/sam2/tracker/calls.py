@@ -85,18 +85,18 @@ class Calls(Protocol):
     """The four graphs; `frame` is what `encode` returned."""
 
     def encode(self, image: Floats) -> Tensors:
-        """Runs the image encoder on float32 [1, 3, S, S]."""
+        """Run the image encoder on float32 [1, 3, S, S]."""
 
     def without_memory(self, frame: Tensors) -> Floats:
-        """The frame's features for a first prompt, float32 [1, 256, side, side]."""
+        """Return the frame's features for a first prompt, float32 [1, 256, side, side]."""
 
     def with_memory(self, frame: Tensors, recalls: Sequence[Recall]) -> Floats:
-        """Runs the memory attention for B recalls of equal sizes; [B, 256, side, side]."""
+        """Run the memory attention for B recalls of equal sizes; [B, 256, side, side]."""
 
     def decode(
         self, frame: Tensors, features: Floats, points: Floats, labels: Floats, masks: Floats | None
     ) -> list[Decoded]:
-        """Runs the mask decoder for B objects.
+        """Run the mask decoder for B objects.
 
         Args:
             frame: The frame.
@@ -107,7 +107,7 @@ class Calls(Protocol):
         """
 
     def remember(self, frame: Tensors, seen: Sequence[Seen]) -> Floats:
-        """Runs the memory encoder for B objects; float32 [B, 64, side, side]."""
+        """Run the memory encoder for B objects; float32 [B, 64, side, side]."""
 
 
 class Extended:
@@ -245,7 +245,7 @@ def _occlusions(seen: Sequence[Seen]) -> Floats:
 
 
 def _split(outputs: Tensors) -> list[Decoded]:
-    """The decoder's outputs, object by object."""
+    """Return the decoder's outputs, object by object."""
     larger = outputs.get("mask_for_mem")
     return [
         Decoded(

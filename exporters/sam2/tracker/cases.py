@@ -48,7 +48,7 @@ FULL_SIZE: Final = Grid(
 
 
 def read_grid(params: Mapping[str, Any]) -> Grid:
-    """The grid that a step asks for with `grid`, or `FULL_SIZE`."""
+    """Return the grid that a step asks for with `grid`, or `FULL_SIZE`."""
     given = params.get("grid")
     if given is None:
         return FULL_SIZE
@@ -59,7 +59,7 @@ def read_grid(params: Mapping[str, Any]) -> Grid:
 
 
 def _cover_pairs(product: Sequence[Combination]) -> list[Combination]:
-    """Combinations that together hold every pair of values, found greedily."""
+    """Return combinations that together hold every pair of values, found greedily."""
 
     def pairs(one: Combination) -> set[tuple[int, int, int, int]]:
         return {(a, one[a], b, one[b]) for a, b in itertools.combinations(range(len(one)), 2)}
@@ -162,7 +162,9 @@ class AttentionCase:
 
 
 def attention_cases(grid: Grid, generator: np.random.Generator) -> tuple[AttentionCase, ...]:
-    """A bank of one conditioning frame for every combination; then banks that differ by object."""
+    """Return a bank of one conditioning frame for every combination; then banks that differ by
+    object.
+    """
     cases: list[AttentionCase] = []
     for frames, pointers, batch in grid.combinations():
         ago = int(generator.integers(max(frames, pointers), 60))

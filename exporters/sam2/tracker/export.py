@@ -24,7 +24,7 @@ OBJECTS, FRAMES, POINTERS, POINTS = 2, 3, 4, 5
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
-    """The four graphs of a tracker, with zeros as examples.
+    """Return the four graphs of a tracker, with zeros as examples.
 
     Reads `config`, `overrides`, `options.extended`, and for the contract that is not extended
     `options.double_sigmoid`.

@@ -9,7 +9,7 @@ FILLED: Final = 0.1
 
 
 def fill_holes(logits: NDArray[np.float32], area: int) -> NDArray[np.float32]:
-    """Turns small holes into foreground.
+    """Turn small holes into foreground.
 
     A hole is a group of background pixels (logit <= 0), connected by sides or corners, of at most
     `area` pixels; specks at the border count as well.
@@ -42,7 +42,7 @@ def fill_holes(logits: NDArray[np.float32], area: int) -> NDArray[np.float32]:
 
 
 def _largest_around(values: NDArray[Any]) -> NDArray[Any]:
-    """The largest of each pixel and its eight neighbours; values are at least 0."""
+    """Return the largest of each pixel and its eight neighbours; values are at least 0."""
     padded = np.pad(values, 1)
     rows = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
     return np.maximum(np.maximum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])

@@ -20,7 +20,7 @@ def play(
     frames: int,
     tensors: dict[str, NDArray[Any]],
 ) -> list[dict[str, Any]]:
-    """Runs an unpatched `SAM2VideoPredictor` on the first frames of a video.
+    """Run an unpatched `SAM2VideoPredictor` on the first frames of a video.
 
     Arrays that it adds for every step, loop/OBJECT/FRAME/: inside uint8 [H, W / 8], the mask at the
     size of the video, eight pixels a byte; pred_mask float32 [1, 1, S/4, S/4]; obj_ptr float32
@@ -84,7 +84,7 @@ def _prompt(predictor: Any, state: Any, prompts: Sequence[Prompt]) -> None:
 
 
 def _require_postprocessing(predictor: Any) -> None:
-    """Asserts that the predictor is what upstream's builder makes, but for the filling of holes."""
+    """Assert that the predictor is what upstream's builder makes, but for the filling of holes."""
     expected = {
         "fill_hole_area": 0,
         "binarize_mask_from_pts_for_mem_enc": True,

@@ -66,7 +66,7 @@ class MemoryBank:
         self._pointers: dict[int, Floats] = {}
 
     def remember(self, memory: Memory) -> None:
-        """Takes in the newest frame, and forgets what no later frame can be shown."""
+        """Take in the newest frame, and forget what no later frame can be shown."""
         if memory.conditioning:
             self._conditioning.append(memory)
         else:
@@ -76,7 +76,7 @@ class MemoryBank:
         _forget(self._pointers, memory.frame + 2 - POINTERS)
 
     def recall(self, frame: int, num_frames: int | None = None) -> Recall:
-        """Selects what a frame is shown.
+        """Select what a frame is shown.
 
         Args:
             frame: The frame to be segmented, later than every remembered one, of which at least
@@ -116,7 +116,7 @@ def pointer_reach(num_frames: int | None) -> int:
 
 
 def round_to_bfloat16(values: Floats) -> Floats:
-    """Rounds to the nearest number with 8 significant bits, ties to even; stays float32.
+    """Round to the nearest number with 8 significant bits, ties to even; stays float32.
 
     This is the precision in which memories are kept: the upper half of a float32.
     """
@@ -127,6 +127,6 @@ def round_to_bfloat16(values: Floats) -> Floats:
 
 
 def _forget(kept: dict[int, Any], first: int) -> None:
-    """Drops what is older than frame `first`."""
+    """Drop what is older than frame `first`."""
     for frame in [frame for frame in kept if frame < first]:
         del kept[frame]

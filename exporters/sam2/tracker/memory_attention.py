@@ -76,7 +76,7 @@ class TrackerMemoryAttention(torch.nn.Module):
         memory_pos_embed: Tensor,
         cond_frame_id_diff: Tensor,
     ) -> Tensor:
-        """The contract's one output."""
+        """Return the contract's one output."""
         cells = self.side**2
         features = current_vision_feat.flatten(2).transpose(1, 2) - self.no_memory
         places = memory_pos_embed[:, : memory_1.shape[1] * cells].transpose(1, 2)
@@ -118,7 +118,7 @@ class ExtendedMemoryAttention(torch.nn.Module):
         obj_ptrs: Tensor,
         obj_ptr_positions: Tensor,
     ) -> Tensor:
-        """The contract's one output."""
+        """Return the contract's one output."""
         times = self.codes[frames_ago].transpose(1, 2)
         conditioned = self.attention(
             pix_feat.flatten(2).transpose(1, 2),

@@ -27,7 +27,7 @@ def never(x: Tensor) -> Tensor:
 
 
 def check_configuration(sam: Any) -> None:
-    """Raises ValueError where a configuration is not that of the published models."""
+    """Raise ValueError where a configuration is not that of the published models."""
     expected = {
         "directly_add_no_mem_embed": True,
         "fixed_no_obj_ptr": True,
@@ -68,7 +68,7 @@ class ImageEncoder(torch.nn.Module):
         self.positions = sine_positions(side, int(sam.hidden_dim)) if positions else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Runs trunk, neck and the decoder's two projections of high-resolution features."""
+        """Run trunk, neck and the decoder's two projections of high-resolution features."""
         fine, middle, coarse = self.sam.forward_image(image)["backbone_fpn"]
         embedded = coarse + self.sam.no_mem_embed.reshape(1, -1, 1, 1)
         if self.positions is None:
@@ -108,7 +108,7 @@ class MaskDecoder(torch.nn.Module):
         return masks, scores[:, first:], tokens[:, first:], occ_logit
 
     def point(self, token: Tensor, occ_logit: Tensor) -> Tensor:
-        """The object pointer [B, 256] of a mask's token [B, 1, 256]."""
+        """Return the object pointer [B, 256] of a mask's token [B, 1, 256]."""
         return torch.where(occ_logit > 0, self.pointer(token[:, 0]), self.no_pointer)
 
 
@@ -123,7 +123,7 @@ class TrackerMaskDecoder(MaskDecoder):
         high_res_feats_0: Tensor,
         high_res_feats_1: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The contract's five outputs."""
+        """Return the contract's five outputs."""
         features = (image_embed, high_res_feats_0, high_res_feats_1)
         masks, scores, tokens, occ_logit = self.decode(
             point_coords, point_labels, self.prompts.no_mask(), features, first=1
@@ -157,7 +157,7 @@ class ExtendedMaskDecoder(MaskDecoder):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The contract's four outputs."""
+        """Return the contract's four outputs."""
         features = (image_embed, high_res_feats_0, high_res_feats_1)
         dense = self.prompts.masks(mask_input, has_mask_input)
         masks, scores, tokens, occ_logit = self.decode(
@@ -225,7 +225,7 @@ class TrackerMemoryEncoder(MemoryEncoder):
     def forward(
         self, mask_for_mem: Tensor, pix_feat: Tensor, occ_logit: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The contract's three outputs."""
+        """Return the contract's three outputs."""
         if self.double_sigmoid:
             mask_for_mem = prepare_mask(torch.sigmoid(mask_for_mem))
         features = self.remember(mask_for_mem, pix_feat, occ_logit)
@@ -241,7 +241,7 @@ class ExtendedMemoryEncoder(MemoryEncoder):
     def forward(
         self, pred_mask: Tensor, is_prompted: Tensor, pix_feat: Tensor, occ_logit: Tensor
     ) -> Tensor:
-        """The contract's one output."""
+        """Return the contract's one output."""
         logits = enlarge(pred_mask)
         prompted = (is_prompted > 0).reshape(-1, 1, 1, 1)
         inside = torch.where(prompted, (logits > 0).to(torch.float32), torch.sigmoid(logits))
@@ -260,7 +260,7 @@ def choose_mask(masks: Tensor, index: Tensor) -> Tensor:
 
 
 def hide(mask: Tensor, occ_logit: Tensor) -> Tensor:
-    """The mask, or nothing anywhere where the object is not to be seen."""
+    """Return the mask, or nothing anywhere where the object is not to be seen."""
     return torch.where(occ_logit[:, :, None, None] > 0, mask, NO_OBJECT)
 
 

@@ -102,7 +102,7 @@ def compute(
 
 
 def _encode(network: Any, name: str, square: NDArray[np.uint8], tensors: Arrays) -> None:
-    """The features of a picture; with the first, upstream's tables of positions."""
+    """Compute the features of a picture; with the first, upstream's tables of positions."""
     backbone = network.forward_image(torch.from_numpy(normalize(square)))
     fine, middle, coarse = backbone["backbone_fpn"]
     embedded = coarse + network.no_mem_embed.reshape(1, -1, 1, 1)
@@ -122,7 +122,7 @@ def _decode(
     tensors: Arrays,
     generator: np.random.Generator,
 ) -> dict[str, Any]:
-    """Runs a case row by row, each object on another picture's coarse features.
+    """Run a case row by row, each object on another picture's coarse features.
 
     A network may find an object in all photographs or in none, so half of the objects are made to
     seem there and half not: their features are moved until the occlusion logit has that sign.
@@ -161,7 +161,7 @@ def _decode(
 
 
 def _steer(heads: Callable[[Tensor], dict[str, Tensor]], embed: Tensor, seen: bool) -> Tensor:
-    """Moves features along the occlusion logit's gradient until it says clearly what it should.
+    """Move features along the occlusion logit's gradient until it says clearly what it should.
 
     Parity is judged by a tensor's own size, and a call's one logit near 0 is all rounding.
     A network that cannot be talked into it within a few steps keeps its own opinion.
@@ -204,7 +204,7 @@ def _run_heads(
 
 
 def _square(path: Path, size: int) -> NDArray[np.uint8]:
-    """A photograph as upstream's video loader takes it: Pillow's default filter, bicubic."""
+    """Return a photograph as upstream's video loader takes it: Pillow's default filter, bicubic."""
     return np.array(Image.fromarray(load_picture(path)).resize((size, size)), np.uint8)
 
 

@@ -139,7 +139,7 @@ def attend_all(
 
 
 def take_banks(case: AttentionCase, features: Floats, pointers: Floats) -> tuple[Floats, Floats]:
-    """A case's share of the pools: features [B, F, 64, h, h] and pointers [B, P, 256]."""
+    """Return a case's share of the pools: features [B, F, 64, h, h] and pointers [B, P, 256]."""
     batch, bank = len(case.banks), case.banks[0]
     return (
         features[:batch, : len(bank.frames_ago)],
@@ -197,12 +197,12 @@ def attend(
 
 
 def prepare_for_memory(network: Any, high: Tensor) -> Tensor:
-    """The public exporter's `mask_for_mem` of a mask [B, 1, S, S]."""
+    """Return the public exporter's `mask_for_mem` of a mask [B, 1, S, S]."""
     scale, bias = network.sigmoid_scale_for_mem_enc, network.sigmoid_bias_for_mem_enc
     result: Tensor = torch.sigmoid(high) * scale + bias
     return result
 
 
 def as_array(value: Tensor) -> Floats:
-    """A tensor as float32, contiguous."""
+    """Return a tensor as float32, contiguous."""
     return np.ascontiguousarray(value.numpy(), np.float32)

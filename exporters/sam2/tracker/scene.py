@@ -110,7 +110,7 @@ def make_video(pictures: Mapping[str, Path], frames: int, period: int) -> Video:
 
 
 def _cut(actor: Actor, photograph: Image.Image) -> tuple[Image.Image, Image.Image]:
-    """The cut-out part and its outline, both of the actor's size."""
+    """Return the cut-out part and its outline, both of the actor's size."""
     left, top, right, bottom = actor.box_at(0.0)
     size = (int(right - left), int(bottom - top))
     box = tuple(

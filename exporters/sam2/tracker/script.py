@@ -29,7 +29,7 @@ class Prompt:
 
 
 def make_script(frames: int) -> tuple[Prompt, ...]:
-    """The prompts of a play of so many frames, in the order in which they are given.
+    """Return the prompts of a play of so many frames, in the order in which they are given.
 
     Object 1 leaves and returns; object 2 starts later, with a box, and is corrected on the frame on
     which object 3 starts. From 16 frames on there is an object 4 with every kind of afterthought:
@@ -59,7 +59,9 @@ def make_script(frames: int) -> tuple[Prompt, ...]:
 
 
 def plain_objects(script: Iterable[Prompt]) -> tuple[int, ...]:
-    """The objects that were shown once, by one point: all that the contract `tracker` knows."""
+    """Return the objects that were shown once, by one point: all that the contract `tracker`
+    knows.
+    """
     by_object: dict[int, list[Prompt]] = {}
     for prompt in script:
         by_object.setdefault(prompt.object, []).append(prompt)
@@ -76,7 +78,7 @@ def to_json(script: Iterable[Prompt]) -> list[dict[str, Any]]:
 
 
 def from_json(document: Iterable[Mapping[str, Any]]) -> tuple[Prompt, ...]:
-    """What `to_json` made."""
+    """Return what `to_json` made."""
     return tuple(
         Prompt(
             frame=one["frame"],
@@ -90,6 +92,6 @@ def from_json(document: Iterable[Mapping[str, Any]]) -> tuple[Prompt, ...]:
 
 
 def _inside(actor: int, frame: int, frames: int, off: float = 0.0, label: int = 1) -> Point:
-    """A point of an actor: its centre, or so many heights below."""
+    """Return a point of an actor: its centre, or so many heights below."""
     x0, y0, x1, y1 = ACTORS[actor].box_at(frame / frames)
     return (x0 + x1) / 2, (y0 + y1) / 2 + off * (y1 - y0), label

@@ -65,7 +65,7 @@ def sine_positions(side: int, channels: int) -> PlanePositions:
 def rotary_positions(
     side: int, channels: int, theta: float
 ) -> tuple[PlanePositions, PlanePositions]:
-    """The cosines and sines of upstream's axial rotary encoding for a square map.
+    """Return the cosines and sines of upstream's axial rotary encoding for a square map.
 
     Args:
         side: Cells along an axis.

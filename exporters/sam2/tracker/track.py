@@ -27,7 +27,7 @@ def check_prompts(contract: Mapping[str, Any], prompts: Sequence[tuple[int, int]
 
 
 def open_tracker(contract: Mapping[str, Any], run: Run, num_frames: int | None) -> Tracker:
-    """The tracker for one video.
+    """Return the tracker for one video.
 
     Args:
         contract: The golden contract of a tracker.

@@ -222,7 +222,7 @@ class Tracker:
         return coords[np.newaxis] * np.float32(self._size), labels[np.newaxis]
 
     def _encode(self) -> Tensors:
-        """The current frame's features, made when they are first asked for."""
+        """Return the current frame's features, made when they are first asked for."""
         if self._features is None:
             image = preprocess_frame(self._require_picture(), self._size)
             self._features = self._calls.encode(image)
@@ -235,7 +235,7 @@ class Tracker:
 
 
 def preprocess_frame(picture: NDArray[np.uint8], size: int) -> Floats:
-    """Turns a frame into the encoder's input.
+    """Turn a frame into the encoder's input.
 
     Videos are resized by Pillow's bicubic filter, unlike single pictures; the rest is the same.
 

@@ -28,7 +28,7 @@ _ENCODED: Final = {
 
 
 def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterator[Check]:
-    """Compares all outputs of all graphs by themselves, then what they make of a video.
+    """Compare all outputs of all graphs by themselves, then what they make of a video.
 
     Each graph is given upstream's tensors, so that a fault shows where it is; graphs that the
     reference calls untouched are left out of that. In the video, which
@@ -140,7 +140,7 @@ class _Checker:
                 yield from self._check_inert("memory_attention", inputs)
 
     def check_loop(self) -> Iterator[Check]:
-        """The whole tracker on the reference's video, by the very same script."""
+        """Yield the whole tracker on the reference's video, by the very same script."""
         loop = self._document["loop"]
         frames, script = self._reference["video"], from_json(loop["script"])
         objects = {one.object for one in script} if self._extended else {*plain_objects(script)}
@@ -195,7 +195,9 @@ class _Checker:
         }
 
     def _classic_bank(self, case: Mapping[str, Any]) -> Arrays:
-        """The caller places the memories; of the pointers' share of places nothing is read."""
+        """Return a bank whose memories the caller places; of the pointers' share of places
+        nothing is read.
+        """
         features, pointers = self._take_bank(case)
         codes = self._reference["temporal_code"][:, 0, 0]
         rows = [(ago or len(codes)) - 1 for ago in case["frames_ago"][0]]

@@ -18,7 +18,7 @@ def quickstart(kiln: "Kiln", out: str = "", json: bool = False) -> None:
 
 @command(anywhere=True)
 def doctor(kiln: "Kiln", json: bool = False) -> None:
-    """Say what this machine can and cannot build, and how to mend it."""
+    """Say what this machine can and cannot build, and how to fix it."""
     from modelkiln.commands.doctor import examine
 
     examine(kiln, as_json=json)

@@ -22,7 +22,7 @@ STAGES: Mapping[str, Stage] = {
 
 
 def find_stages(folders: Iterable[Path]) -> dict[str, Stage]:
-    """The stages of this package, and those that further catalog folders add.
+    """Return the stages of this package, and those that further catalog folders add.
 
     Raises:
         UsageError: A folder has a stage of a name that is taken, or one that cannot be loaded.

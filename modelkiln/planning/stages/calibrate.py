@@ -51,7 +51,7 @@ def plan(making: Making) -> str:
 
 
 def describe(making: Making, target: Target) -> dict[str, str]:
-    """What calibrated the graphs."""
+    """Return what calibrated the graphs."""
     values, pictures = target.format_parameters, _pictures(making, target)
     said = f"{values['calib_method']}, noise"
     if pictures is not None:
@@ -61,7 +61,7 @@ def describe(making: Making, target: Target) -> dict[str, str]:
 
 
 def _pictures(making: Making, target: Target) -> Pictures | None:
-    """The calibration pictures: the user's own, or the catalog's; none for noise."""
+    """Return the calibration pictures: the user's own, or the catalog's; none for noise."""
     values = target.format_parameters
     if values["use_random_calib"]:
         return None

@@ -36,7 +36,7 @@ def _spell(target: Target) -> str:
 
 
 def read_series(folder: Path) -> dict[str, Path]:
-    """A patch series: the file `series` and the patches that it lists, by name."""
+    """Return a patch series: the file `series` and the patches that it lists, by name."""
     series = folder / "series"
     names = [line.strip() for line in series.read_text(encoding="utf-8").splitlines()]
     files = {name: folder / name for name in names if name and not name.startswith("#")}

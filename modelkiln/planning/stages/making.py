@@ -76,11 +76,11 @@ class Making:
         return {name: StepOutput(step=self.made[stage], name=name) for name in names}
 
     def base_graphs(self) -> dict[str, Input]:
-        """The graphs that the target starts from."""
+        """Return the graphs that the target starts from."""
         return self.output(self.base.format.stages[-1], *self.base.graph_files)
 
     def metadata(self, target: Target) -> dict[str, str]:
-        """What the graphs of a target say of themselves, as ONNX metadata."""
+        """Return what the graphs of a target say of themselves, as ONNX metadata."""
         import json
 
         contract = target.contract
@@ -104,7 +104,7 @@ class Making:
 
 
 def describe_nothing(_: Making, __: Target) -> dict[str, str]:
-    """A stage that leaves no trace in metadata."""
+    """Return a stage that leaves no trace in metadata."""
     return {}
 
 
@@ -122,7 +122,7 @@ class Stage:
 
 
 def model_params(model: Model) -> dict[str, Any]:
-    """What stages are told of a model: name, settings, and where upstream has it."""
+    """Return what stages are told of a model: name, settings, and where upstream has it."""
     upstream = model.upstream
     return {
         "model": model.name,
@@ -136,13 +136,13 @@ def model_params(model: Model) -> dict[str, Any]:
 
 
 def parameters_of(target: Target, stage: str) -> dict[str, str | int]:
-    """The contract's parameters that enter the key of a stage, with their values."""
+    """Return the contract's parameters that enter the key of a stage, with their values."""
     parameters = target.contract.parameters
     return {n: v for n, v in target.parameters.items() if stage in parameters[n].stages}
 
 
 def weights_digest(target: Target) -> str:
-    """A target's weights in a word: their digest, or the seed."""
+    """Return a target's weights in a word: their digest, or the seed."""
     match target.weights:
         case RandomWeights(seed=seed):
             return f"random:{seed} ({target.warning})"

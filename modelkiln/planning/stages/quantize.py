@@ -33,7 +33,7 @@ def plan(making: Making) -> str:
 
 
 def finished_opset(target: Target) -> int:
-    """The opset of a target's finished graphs: the contract's, or what the format needs."""
+    """Return the opset of a target's finished graphs: the contract's, or what the format needs."""
     asked = int(target.parameters.get("opset", 0))
     half = target.format_parameters.get("dtype") == "fp16"
     return max(asked, target.format.opset, HALF_OPSET if half else 0)

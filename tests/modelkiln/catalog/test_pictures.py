@@ -124,8 +124,8 @@ def refuse(code: int) -> Callable[..., str]:
     ("folder", "count", "extension", "said"),
     [
         ("nowhere", 1, "jpg", ["There is no folder nowhere", "--image-dir"]),
-        ("here/1.jpg", 1, "jpg", ["here/1.jpg is no folder", "--image-dir here"]),
-        ("here/1.jpg/more", 1, "jpg", ["here/1.jpg/more is no folder"]),
+        ("here/1.jpg", 1, "jpg", ["here/1.jpg is not a folder", "--image-dir here"]),
+        ("here/1.jpg/more", 1, "jpg", ["here/1.jpg/more is not a folder"]),
         ("empty", 1, "jpg", ["empty has no pictures", "no file with an extension"]),
         ("texts", 1, "jpg", ["texts has no pictures", "Its files end in .bmp, .txt"]),
         ("here", 1, "png", ["here has no png pictures", "end in .jpg", "extension jpg"]),

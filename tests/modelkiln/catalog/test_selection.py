@@ -212,7 +212,7 @@ def test_a_wrong_folder_is_told(folder: Path, tmp_path: Path) -> None:
         ({"image_dir": str(folder), "image_file_extension": "png"}, "no png pictures"),
         ({"image_dir": str(folder), "use_random_calib": "true"}, "both given"),
         ({"calib_size": "8", "use_random_calib": "true"}, "one picture of it"),
-        ({"image_dir": str(folder / "00.jpg")}, "is no folder"),
+        ({"image_dir": str(folder / "00.jpg")}, "is not a folder"),
     ]
     for given, said in flags:
         assert said in refusal(int8, **given)

@@ -220,7 +220,7 @@ def test_no_text_breaks_the_parser_or_leaves_the_folder(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["random:x", "random:-1", f"random:{2**32}", "random:1.0"])
 def test_a_wrong_seed_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no seed"):
+    with pytest.raises(UsageError, match="not a seed"):
         parse_weights(text)
 
 

@@ -121,7 +121,7 @@ def test_wrong_file_in_a_mirror_stops_everything(server: FileServer, tmp_path: P
 
 
 def test_strange_mirror_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no mirror"):
+    with pytest.raises(UsageError, match="not a mirror"):
         get(pin(), tmp_path, mirrors=("ftp://host.example/",))
 
 
@@ -283,5 +283,5 @@ def test_truncated_zip(tmp_path: Path, kept: float) -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There is no file"):
         identify(tmp_path / "absent.pt", trust=True)
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         identify(tmp_path, trust=True)
