@@ -92,7 +92,7 @@ def draw_overlay(
 
 
 def draw_masks(picture: NDArray[np.uint8], drawn: Sequence[Drawn]) -> NDArray[np.uint8]:
-    """Draws masks as tints with an outline, and prompts on top.
+    """Draw masks as tints with an outline, and prompts on top.
 
     Args:
         picture: uint8 [H, W, 3].

@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 
 def draw_weights(network: torch.nn.Module, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Draws every tensor of a network's state.
+    """Draw every tensor of a network's state.
 
     Args:
         network: The architecture; its values are not used.

@@ -83,7 +83,7 @@ class Video:
 
 
 def make_video(pictures: Mapping[str, Path], frames: int, period: int) -> Video:
-    """Draws the video.
+    """Draw the video.
 
     Args:
         pictures: Photographs by name.
