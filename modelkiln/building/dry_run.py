@@ -1,26 +1,22 @@
 """What a build would do, as text or as JSON; nothing is built."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.prepare import prepare
-from modelkiln.catalog.target import Target
+from modelkiln.building.prepare import Prepared
 from modelkiln.planning.graph import PinnedFile, Plan, SourceFile, StepOutput
 from modelkiln.planning.keys import Resolved, Status, explain
 from modelkiln.util import console
 
 
-def show_plan(
-    kiln: Kiln, targets: Sequence[Target], *, as_json: bool = False, why: bool = False
-) -> None:
+def show_plan(kiln: Kiln, prepared: Prepared, *, as_json: bool = False, why: bool = False) -> None:
     """Print the steps of a plan with what a build would do with each.
 
     Args:
         as_json: The whole plan as JSON.
         why: For each step that would run, the parts of its key that changed since it last ran.
     """
-    prepared = prepare(kiln, targets)
     plan, resolved = prepared.plan, prepared.resolved
     if prepared.choice and prepared.choice.why:
         console.note(str(prepared.choice))

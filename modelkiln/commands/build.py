@@ -1,6 +1,6 @@
 """`invoke build` and `invoke build-all`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ def build_targets(
             f"These targets are made by {', '.join(sorted(stages))}.",
             "Leave --until out to build, verify and publish.",
         )
-    _build(kiln, targets, until=until or None, dry_run=dry_run, as_json=as_json)
+    prepared = prepare(kiln, targets, until or None)
+    _build(kiln, prepared, until=until or None, dry_run=dry_run, as_json=as_json)
 
 
 def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> None:
@@ -62,14 +63,9 @@ def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> No
             next(iter(reasons.values())),
             "invoke doctor says more; --weights random tries the pipeline without checkpoints.",
         )
-    _build(
-        kiln,
-        able,
-        dry_run=dry_run,
-        as_json=as_json,
-        left_out=reasons,
-        prepared=None if reasons else prepared,
-    )
+    if reasons:
+        prepared = prepare(kiln, able)
+    _build(kiln, prepared, dry_run=dry_run, as_json=as_json, left_out=reasons)
 
 
 def find_obstacles(kiln: Kiln, prepared: Prepared) -> dict[str, str]:
@@ -113,20 +109,20 @@ def _checkpoint_obstacle(kiln: Kiln, model: str) -> str:
 
 def _build(
     kiln: Kiln,
-    targets: Sequence[Target],
+    prepared: Prepared,
     *,
     until: str | None = None,
     dry_run: bool,
     as_json: bool,
     left_out: dict[str, str] | None = None,
-    prepared: Prepared | None = None,
 ) -> None:
     if dry_run:
         from modelkiln.building.dry_run import show_plan
 
-        show_plan(kiln, targets, as_json=as_json)
+        show_plan(kiln, prepared, as_json=as_json)
         return
-    built = build(kiln, prepared or targets, until=until)
+    targets = prepared.targets
+    built = build(kiln, prepared, until=until)
     kiln.save_caches()
     if as_json:
         says = console.json_text({**describe(built), "left_out": left_out or {}})

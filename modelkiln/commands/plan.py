@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from modelkiln.building.dry_run import show_plan
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import prepare
 from modelkiln.catalog.selection import all_target_names
 from modelkiln.errors import UsageError
 from modelkiln.util import console
@@ -39,10 +40,9 @@ def show_plan_as(kiln: Kiln, text: str, form: str, *, why: bool = False) -> None
             f"The formats are {', '.join(PlanFormat)}.",
             "Leave --format out for text.",
         )
-    targets = kiln.targets(text)
     if form == PlanFormat.GITHUB:
         from modelkiln.building.matrix import show_matrix
 
-        show_matrix(kiln, targets)
+        show_matrix(kiln, kiln.targets(text))
     else:
-        show_plan(kiln, targets, as_json=form == PlanFormat.JSON, why=why)
+        show_plan(kiln, prepare(kiln, text), as_json=form == PlanFormat.JSON, why=why)

@@ -5,10 +5,10 @@ from typing import Any
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import MANIFEST, check_files, find_manifest, target_folder
 from modelkiln.building.once import run_once
-from modelkiln.building.prepare import prepare
+from modelkiln.building.prepare import Prepared, prepare
 from modelkiln.catalog.target import Target
 from modelkiln.errors import KilnError, UsageError, VerificationFailure
-from modelkiln.planning.graph import StepOutput
+from modelkiln.planning.graph import StepOutput, TargetPlan
 from modelkiln.report.summary import say_summary
 from modelkiln.util import console
 
@@ -22,15 +22,19 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     """
     results: dict[str, Any] = {}
     failures: list[KilnError] = []
-    targets = kiln.targets(text)
+    prepared = prepare(kiln, text)
+    targets = prepared.targets
     held_back = [one for one in targets if is_held_back(kiln, one)]
     if len(held_back) == len(targets):
         held_back = []
     for target in held_back:
         console.note(f"left out {target.name}: it is not published")
-    for target in (one for one in targets if one not in held_back):
+    for planned in prepared.plan.targets:
+        target = planned.target
+        if target in held_back:
+            continue
         try:
-            metrics = verify_target(kiln, target)
+            metrics = _verify(kiln, prepared, planned)
         except VerificationFailure as error:
             failures.append(error)
             results[target.name] = {"ok": False, "what": error.what, "why": error.why}
@@ -59,12 +63,14 @@ def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
         UsageError: it has not been built, or what it is checked against is no longer in the store.
         VerificationFailure: a file was changed, or a gate fails.
     """
-    manifest = find_manifest(kiln, target)
-    check_files(kiln, target, manifest)
     prepared = prepare(kiln, [target])
-    plan = prepared.plan
-    one = plan.targets[0]
-    step = plan.steps[one.verify]
+    return _verify(kiln, prepared, prepared.plan.targets[0])
+
+
+def _verify(kiln: Kiln, prepared: Prepared, one: TargetPlan) -> dict[str, Any]:
+    target = one.target
+    check_files(kiln, target, find_manifest(kiln, target))
+    step = prepared.plan.steps[one.verify]
     folder = target_folder(kiln, target)
     inputs = {}
     for name, source in step.inputs.items():
