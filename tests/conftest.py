@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.warm import Warm
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Likewise where nohup has turned it off for all that they start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TOY = REPOSITORY / "tests" / "toy"
