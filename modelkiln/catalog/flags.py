@@ -1,6 +1,6 @@
 """Which parameters contracts and formats have, read for the command line and for nothing else.
 
-Every command starts with this, so it looks at the tables alone and takes no offence: what is wrong
+Every command starts with this, so it looks at the tables alone and ignores errors: what is wrong
 with a file is told when the catalog is loaded.
 """
 

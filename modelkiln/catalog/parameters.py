@@ -289,7 +289,7 @@ class PicturesParameter(Parameter):
 
 @dataclass(frozen=True, kw_only=True)
 class SidesParameter(Parameter):
-    """Height and width of the graph's picture, `HEIGHT,WIDTH`, which can but be what they are.
+    """Height and width of the graph's picture, `HEIGHT,WIDTH`, which must equal the graph's.
 
     A value is such a text without leading zeros, or empty.
     """

@@ -241,7 +241,7 @@ def check_weights(surroundings: Surroundings) -> Iterator[Finding]:
                 about=f"host {host}",
                 severity=Severity.WARNING,
                 message=f"cannot be reached; {len(absent)} checkpoints cannot be fetched",
-                remedy="check the network and HTTPS_PROXY; or let MODELKILN_MIRROR name a folder "
+                remedy="check the network and HTTPS_PROXY; or set MODELKILN_MIRROR to a folder "
                 "with the files; or try the pipeline with --weights random",
             )
 

@@ -383,7 +383,7 @@ def _unwritable(path: Path, error: OSError) -> KilnError:
     return EnvironmentFailure(
         f"{path} cannot be written.",
         f"{error.strerror}.",
-        "Check the folder's owner, or let MODELKILN_CACHE name another one.",
+        "Check the folder's owner, or set MODELKILN_CACHE to another one.",
     )
 
 

@@ -156,8 +156,8 @@ def require_disk(path: Path, need: int, purpose: str) -> None:
         raise OutOfSpace(
             f"Not enough disk for {purpose}: need {human_bytes(need)}, have {human_bytes(have)}.",
             f"The filesystem that holds {path} is nearly full.",
-            "Free some with invoke env.prune or invoke store.gc, or let MODELKILN_CACHE or "
-            "MODELKILN_ARTIFACTS name a folder on a larger disk.",
+            "Free some with invoke env.prune or invoke store.gc, or set MODELKILN_CACHE or "
+            "MODELKILN_ARTIFACTS to a folder on a larger disk.",
         )
 
 
