@@ -92,7 +92,9 @@ def build(
     # Imported late: a build with nothing to do is over by now.
     from modelkiln.building.session import STEPS, Session
 
-    needed = find_environments(resolve_plan(kiln, plan, prepared.choice))
+    # Where all was done, a damaged file has just been set aside.
+    now = resolve_plan(kiln, plan) if prepared.is_done else prepared.resolved
+    needed = find_environments(now)
     choice = prepared.choice or choose(kiln.provisioner, kiln.options.runner, needed)
     if runner is None:
         runner = open_runner(kiln, needed, choice)

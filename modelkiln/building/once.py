@@ -9,7 +9,7 @@ from typing import Any
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import open_runner
 from modelkiln.catalog.target import Target
-from modelkiln.errors import UsageError
+from modelkiln.errors import Interrupted, UsageError
 from modelkiln.runners.base import Runner
 from modelkiln.runners.job import Job, Outcome
 from modelkiln.util import console
@@ -116,4 +116,6 @@ def _run_alone(runner: Runner, job: Job, scratch: Path, on_progress: OnProgress)
             stopping = True
     if isinstance(result, BaseException):
         raise result
+    if stopping:
+        raise Interrupted(f"{job.name}: stopped.")
     return result

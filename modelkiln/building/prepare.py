@@ -67,9 +67,7 @@ class Prepared:
         return find_records(self.resolved)
 
 
-def prepare(
-    kiln: Kiln, wanted: str | Sequence[str] | Sequence[Target], until: str | None = None
-) -> Prepared:
+def prepare(kiln: Kiln, wanted: str | Sequence[Target], until: str | None = None) -> Prepared:
     """Find out what targets need.
 
     An engine is asked for only where something is to do and `--runner auto` leaves it open by what.
@@ -82,7 +80,7 @@ def prepare(
         UsageError: A target is wrong.
         KilnError: A file that the plan rests on is missing or damaged.
     """
-    targets = _select(kiln, wanted)
+    targets = tuple(kiln.targets(wanted) if isinstance(wanted, str) else wanted)
     plan = make_plan(kiln, targets, until)
     choice = None if kiln.options.runner == AUTO else choose(kiln.provisioner, kiln.options.runner)
     resolved = resolve_plan(kiln, plan)
@@ -92,13 +90,6 @@ def prepare(
         resolved = resolve_plan(kiln, plan, choice)
     asked = wanted if isinstance(wanted, str) else ",".join(one.name for one in targets)
     return Prepared(asked=asked, targets=targets, plan=plan, resolved=resolved, choice=choice)
-
-
-def _select(kiln: Kiln, wanted: str | Sequence[str] | Sequence[Target]) -> tuple[Target, ...]:
-    if isinstance(wanted, str):
-        return tuple(kiln.targets(wanted))
-    targets = tuple(one for one in wanted if isinstance(one, Target))
-    return targets or tuple(kiln.targets([one for one in wanted if isinstance(one, str)]))
 
 
 def make_plan(kiln: Kiln, targets: Iterable[Target], until: str | None = None) -> Plan:

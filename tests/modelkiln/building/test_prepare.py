@@ -49,7 +49,7 @@ def test_targets_that_were_selected_are_taken_as_they_are(make_kiln: MakeKiln) -
     kiln = make_kiln()
     targets = kiln.targets("toy_a/words/*")
     assert prepare(kiln, targets).targets == tuple(targets)
-    assert prepare(kiln, ["toy_a/words/*", "toy_b/words/*"]).targets[-1].model.name == "toy_b"
+    assert prepare(kiln, "toy_a/words/*,toy_b/words/*").targets[-1].model.name == "toy_b"
 
 
 def test_until_leaves_out_what_comes_later(make_kiln: MakeKiln) -> None:
