@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import fields
@@ -50,7 +51,13 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     broken.write_text(MISSPELT)
     # One call for all: loading the schema takes longer than most files.
     schema = ("--builtin-schema", "vendor.github-workflows", "--output-format", "json")
-    done = run_tool("check-jsonschema", *schema, *map(str, (*WORKFLOWS, broken)))
+    # Not by its program, whose first line names the Python of whoever installed it.
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", *schema, *map(str, (*WORKFLOWS, broken))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     told = json.loads(done.stdout)
     assert not told["parse_errors"]

@@ -162,8 +162,8 @@ def test_a_wrong_prompt_is_told_before_anything_runs(
     assert not out.exists()
 
 
-def test_a_model_without_memory_modules_is_told(video: Path) -> None:
+def test_a_contract_that_cannot_track_is_told(video: Path) -> None:
     done = invoke("track", TARGET, str(video), "--box", "1,1,90,20")
     assert done.returncode == 2
-    assert "no memory modules" in done.stderr
+    assert "cannot be used with invoke track" in done.stderr
     assert EXTENDED in done.stderr
