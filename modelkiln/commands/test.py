@@ -61,7 +61,11 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
     parts: Mapping[str, Callable[[], list[list[str]]]] = {
         "lint": lambda: _lint(kiln),
         "host": lambda: [_pytest("not full_size", "--ignore=tests/containers", *_in_parallel())],
-        "exporters": lambda: [_room_pytest(kiln, "export", "tests/exporters", "tests/bench/sides")],
+        "exporters": lambda: [
+            _room_pytest(
+                kiln, "export", "tests/exporters", "tests/bench/sides", *_in_parallel("loadgroup")
+            )
+        ],
         "quantize": lambda: [_room_pytest(kiln, "quantize", "tests/quantize")],
         "containers": lambda: [_pytest("not full_size", room="tests/containers")],
         "full-size": lambda: [_pytest("full_size and not thorough")],
@@ -128,9 +132,9 @@ def _show(ran: Mapping[str, Ran]) -> None:
     console.say_table(("part", "result", "seconds", "CPU seconds"), rows)
 
 
-def _in_parallel() -> list[str]:
-    # A file stays together, so that what its tests share is made once.
-    return ["-n", str(min(MOST_WORKERS, cpu_count())), "--dist", "loadfile"]
+def _in_parallel(together: str = "loadfile") -> list[str]:
+    # A file, or a group, stays together, so that what its tests share is made once.
+    return ["-n", str(min(MOST_WORKERS, cpu_count())), "--dist", together]
 
 
 def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:

@@ -164,3 +164,11 @@ def trackers(scratch: Callable[[str], Path]) -> Trackers:
 def dinov2s(scratch: Callable[[str], Path]) -> Dinov2s:
     """Shrunken DINOv2 models."""
     return Dinov2s(scratch)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where workers run tests at once, those that share a model stay together: it is made once."""
+    for item in items:
+        room = item.nodeid.rpartition("/")[0]
+        model = next((one for one in ("tracker", "dinov2") if room.endswith(one)), "image")
+        item.add_marker(pytest.mark.xdist_group(model))
