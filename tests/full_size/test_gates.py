@@ -141,3 +141,10 @@ def test_nothing_is_built_twice(invoke: Invoke, built: Path, weights: Path) -> N
     done = invoke("build", "mixer_small/tokens/*", "--weights", str(weights))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(up to date)") == 1 + len(FORMATS)
+
+
+@pytest.mark.thorough
+def test_the_same_bytes_again(invoke: Invoke, weights: Path) -> None:
+    done = invoke("reproduce", "mixer_small/tokens/onnx-int8", "--weights", str(weights))
+    assert done.returncode == 0, done.stderr
+    assert "the same bytes in build 1 and build 2" in done.stdout

@@ -111,12 +111,6 @@ def test_the_other_formats(form: str, decibels: float, tmp_path: Path) -> None:
     use(target, tmp_path)
 
 
-def test_the_same_bytes_again() -> None:
-    done = invoke("reproduce", f"{INT8}@calib2")
-    assert done.returncode == 0, done.stderr
-    assert "the same bytes in build 1 and build 2" in done.stdout
-
-
 def test_dinov2_in_int8(tmp_path: Path) -> None:
     build(FEATURES)
     checks = read(FEATURES, "verification.json")
