@@ -9,11 +9,7 @@ from typing import Any
 from modelkiln.store.store import Store
 
 Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 RANDOM = ("--weights", "random")
-
-
 TARGET = "toy_a/words/toy-text"
 
 

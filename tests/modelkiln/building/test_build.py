@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from modelkiln.building.build import Built, rests_on
 from modelkiln.paths import REPOSITORY
 from modelkiln.store.store import Store
+from tests.modelkiln.lower_precision import INT8, MakeKiln, own
 from tests.modelkiln.toy_builds import RANDOM, TARGET, Invoke, assert_sound, folder, record_of
 
 
@@ -103,3 +105,11 @@ def test_a_full_disk_ends_with_9_and_leaves_a_valid_store(
     assert "status 9" in done.stdout, done.stderr
     assert "sound" in done.stdout, done.stderr
     assert "full" in done.stderr and "store.gc" in done.stderr
+
+
+def test_a_remembered_answer_rests_on_the_pictures(make_kiln: MakeKiln, own_pictures: Path) -> None:
+    kiln = make_kiln(parameters=own(own_pictures))
+    built = Built(published=(), failed=(), seconds={}, records={})
+    files = set(rests_on(kiln, built, kiln.targets(INT8)))
+    assert files == {own_pictures, *(own_pictures / f"{number}.png" for number in range(3))}
+    assert not set(rests_on(make_kiln(), built, make_kiln().targets(INT8)))

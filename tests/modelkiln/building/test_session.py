@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import make_plan
+from modelkiln.building.session import STEPS, Session
 from modelkiln.commands.build import build_targets
 from modelkiln.errors import EnvironmentFailure
 from modelkiln.fetch import download
 from modelkiln.fetch.download import Patience
 from modelkiln.paths import REPOSITORY
 from modelkiln.store.store import Store
+from tests.modelkiln.lower_precision import INT8, MakeKiln, see_gpu
 from tests.modelkiln.toy_builds import RANDOM, TARGET, Invoke, assert_sound, folder
 
 
@@ -140,3 +143,29 @@ def test_a_waiting_builder_says_for_whom(toy: Path, toy_copy: Path) -> None:
     first.communicate(timeout=60)
     assert first.returncode == second.returncode == 0
     assert "made by another builder" in said
+
+
+def test_cuda_where_there_is_none_ends_before_anything_runs(
+    make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kiln = see_gpu(make_kiln(parameters={"calibration_eps": "cuda"}), False)
+    plan = make_plan(kiln, kiln.targets(INT8))
+    ready: list[list[str]] = []
+
+    class Runner:
+        def get_ready(self, names: list[str]) -> None:
+            ready.append(names)
+
+    monkeypatch.setattr("modelkiln.building.session.require_disk", lambda *_: None)
+
+    def get_ready(kiln: Kiln) -> None:
+        session = Session(kiln, plan, Runner(), None)  # type: ignore[arg-type]
+        for do in STEPS[:-1]:
+            do(session)
+
+    with pytest.raises(EnvironmentFailure, match=r"no GPU for .*calibrate@") as caught:
+        get_ready(kiln)
+    assert caught.value.exit_code == 4
+    assert ready == []
+    get_ready(see_gpu(kiln, True))
+    assert ready
