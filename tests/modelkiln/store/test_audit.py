@@ -56,9 +56,8 @@ def test_a_file_in_the_wrong_folder_and_one_of_a_strange_name_are_unknown(store:
 
 
 def test_every_step_that_needs_a_damaged_file_is_named(store: Store) -> None:
-    for step in ("b", "a"):
-        record = build(store, step)
-    flip(store.blob_path(only_blob(record).sha256))
+    build(store, "b")
+    flip(store.blob_path(only_blob(build(store, "a")).sha256))
     (problem,) = store.verify()
     assert problem.steps == ("a", "b")
     assert problem.detail.startswith("it holds the bytes of ")
