@@ -1,3 +1,5 @@
+"""bench.export with two exporters that write a few bytes."""
+
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
