@@ -1,12 +1,15 @@
 """What a build would do, and why, without doing it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from modelkiln.building.build import build
-from modelkiln.building.dry_run import find_reasons
+from modelkiln.building.dry_run import find_reasons, show_plan
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.prepare import make_plan, resolve_plan
+from modelkiln.building.prepare import make_plan, prepare, resolve_plan
 from tests.modelkiln.toy_builds import RANDOM, TARGET, Invoke
 
 
@@ -48,3 +51,34 @@ def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln, built: Path)
     kiln.store.blob_path(record.outputs["words.txt"].sha256).unlink()
     assert reasons(make_kiln())["export"] == ["an output of its record is missing from the store"]
     assert set(make(make_kiln())) == {"export"}
+
+
+def test_a_plan_is_told_as_data(make_kiln: MakeKiln, capsys: pytest.CaptureFixture[str]) -> None:
+    kiln = make_kiln(runner="local")
+    show_plan(kiln, prepare(kiln, TARGET), as_json=True, why=True)
+    told = json.loads(capsys.readouterr().out)
+    steps = {one["id"]: one for one in told["steps"]}
+    (target,) = told["targets"]
+    assert target == {"target": "toy_a+random0/words/toy-text", "steps": list(steps)}
+    ingest, export = steps["toy_a+random0/ingest"], steps["toy_a+random0/words/export"]
+    assert (ingest["status"], ingest["reasons"]) == ("run", ["it has never run"])
+    assert (export["status"], export["key"]) == ("pending", None)
+    assert export["needs"] == ["toy_a+random0/ingest"]
+    assert export["inputs"]["weights.safetensors"] == {
+        "step": "toy_a+random0/ingest", "output": "weights.safetensors",
+    }  # fmt: skip
+    reference = steps["toy_a+random0/toy/reference"]
+    assert reference["inputs"]["pictures/toy.txt"] == {"source": "toy.txt"}
+
+
+def test_a_plan_is_told_as_lines(
+    make_kiln: MakeKiln, built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kiln = make_kiln()
+    show_plan(kiln, prepare(kiln, "toy_a/words@upper/toy-text"), why=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("hit      toy_a+random0/ingest ")
+    assert lines[-1] == "2 hit, 1 run, 2 pending"
+    at = next(n for n, line in enumerate(lines) if line.startswith("run "))
+    assert lines[at + 1] == "         it has never run"
+    assert any(line.startswith("pending ") and " after " in line for line in lines)

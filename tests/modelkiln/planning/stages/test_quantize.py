@@ -1,4 +1,4 @@
-"""Plans of formats of lower precision: their steps, what is shared, and what is in a key."""
+"""Stage quantize: what it is told, and what its graphs need."""
 
 from tests.modelkiln.lower_precision import FP8, MODEL, NAME, Steps
 
