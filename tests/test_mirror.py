@@ -31,8 +31,8 @@ def has_behaviour(text: str) -> bool:
     protocols = [one for one in holders if "Protocol" in map(ast.unparse, one.bases)]
     names = [
         node.name
-        for holder in (tree, *(one for one in holders if one not in protocols))
-        for node in holder.body
+        for body in (tree.body, *(one.body for one in holders if one not in protocols))
+        for node in body
         if isinstance(node, ast.FunctionDef)
     ]
     return any(not name.startswith("__") for name in names)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import filled
 from bench.filled import fill_store
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.prepare import prepare
+from modelkiln.building.prepare import prepare, resolve_plan
 from modelkiln.errors import StoreError
 from modelkiln.planning.graph import Plan
 
@@ -36,13 +35,12 @@ def test_a_step_that_still_counts_as_undone_is_an_error(
     make_kiln: MakeKiln, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kiln = make_kiln()
-    real = filled.resolve_plan
 
     def lose(kiln: Kiln, plan: Plan) -> object:
         for path in kiln.store.records.glob("??/*.json"):
             path.unlink()
-        return real(kiln, plan)
+        return resolve_plan(kiln, plan)
 
-    monkeypatch.setattr(filled, "resolve_plan", lose)
+    monkeypatch.setattr("bench.filled.resolve_plan", lose)
     with pytest.raises(StoreError, match=r"toy_a\+random0/ingest still counts as undone"):
         fill_store(kiln, kiln.targets(TARGET))

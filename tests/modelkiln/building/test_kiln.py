@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.building import kiln as module
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.options import Options
-from modelkiln.catalog.pictures import Pictures
+from modelkiln.catalog.pictures import Pictures, choose_pictures
 from modelkiln.catalog.weights import FileWeights, OfficialWeights, RandomWeights
 from modelkiln.errors import UsageError
 
@@ -66,13 +65,12 @@ def test_a_folder_of_pictures_is_gone_through_once(
     make_kiln: MakeKiln, own_pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    real = module.choose_pictures
 
     def choose(folder: Path, extension: str, count: int, digest: object) -> Pictures:
         calls.append(count)
-        return real(folder, extension, count, digest)  # type: ignore[arg-type]
+        return choose_pictures(folder, extension, count, digest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "choose_pictures", choose)
+    monkeypatch.setattr("modelkiln.building.kiln.choose_pictures", choose)
     kiln = make_kiln()
     assert kiln.choose_pictures(own_pictures, "png", 2) is kiln.choose_pictures(
         own_pictures, "png", 2
