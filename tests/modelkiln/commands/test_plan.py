@@ -48,3 +48,26 @@ def test_flags_reach_the_plan(invoke: Invoke, own_pictures: Path) -> None:
     assert target["target"].endswith(".ops-MatMul+Conv.png")
     stages = [one["stage"] for one in told["steps"]]
     assert stages.count("calibrate") == stages.count("quantize") == stages.count("assess") == 1
+
+
+def test_every_target_is_listed(invoke: Invoke) -> None:
+    lines = invoke("targets").stdout.splitlines()
+    assert {"toy_a/words/toy-text", f"{MODEL}/image/onnx-fp32"} <= set(lines)
+    assert json.loads(invoke("targets", "--json").stdout) == lines
+
+
+def test_a_plan_says_what_would_run_and_why(invoke: Invoke, built: Path) -> None:
+    done = invoke("plan", "toy_a/words@upper/toy-text", "--weights", "random", "--explain")
+    assert done.returncode == 0, done.stderr
+    assert "2 hit, 1 run, 2 pending" in done.stdout and "it has never run" in done.stdout
+    plain = invoke("plan", "toy_a/words@upper/toy-text", "--weights", "random")
+    assert "it has never run" not in plain.stdout
+
+
+def test_a_plan_may_be_github_s_matrix_and_nothing_that_is_unknown(invoke: Invoke) -> None:
+    done = invoke("plan", f"{MODEL}/image/onnx-fp32", "--weights", "random", "--format", "github")
+    assert done.returncode == 0, done.stderr
+    assert f"{MODEL}+random0" in done.stdout and "include" in done.stdout
+    wrong = invoke("plan", f"{MODEL}/image/onnx-fp32", "--format", "yaml")
+    assert wrong.returncode == 2
+    assert "The formats are text, json, github." in wrong.stderr
