@@ -4,8 +4,14 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from modelkiln.containers.owner import is_alive, this_process
+import docker
+import pytest
+
+from modelkiln.containers.owner import LABEL, is_alive, remove_orphans, this_process
+from modelkiln.errors import EnvironmentFailure
+from tests.modelkiln.containers.fake_docker import Api, make_engine, refusal
 
 
 def test_a_process_is_told_from_another_with_its_number() -> None:
@@ -22,3 +28,38 @@ def test_a_process_is_told_from_another_with_its_number() -> None:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not is_alive(name), "a zombie counts as gone"
     child.wait()
+
+
+def containers(*owners: str | None) -> list[dict[str, Any]]:
+    return [
+        {"Id": str(number), "Labels": None if owner is None else {LABEL: owner}}
+        for number, owner in enumerate(owners)
+    ]
+
+
+def test_only_what_dead_processes_left_is_removed() -> None:
+    boot, space, pid, started = this_process().split(":")
+    dead = f"{boot}:{space}:{pid}:{int(started) + 1}"
+    found = containers(this_process(), dead, f"{boot}:1:1:1", None, "another-boot:1:1:1")
+    api = Api(containers=found, remove_container=None)
+    assert remove_orphans(make_engine(api)) == 3
+    removed = api.named("remove_container")
+    assert [given[0] for given, _ in removed] == ["1", "3", "4"]
+    assert all(words == {"force": True, "v": True} for _, words in removed)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (docker.errors.NotFound("gone"), False),
+        (refusal(409), False),
+        (refusal(500), True),
+    ],
+)
+def test_what_another_command_removes_as_well_is_no_error(error: Exception, raised: bool) -> None:
+    engine = make_engine(Api(containers=containers("another-boot:1:1:1"), remove_container=error))
+    if raised:
+        with pytest.raises(EnvironmentFailure):
+            remove_orphans(engine)
+    else:
+        assert remove_orphans(engine) == 0
