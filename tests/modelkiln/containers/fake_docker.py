@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import docker
+import requests
 
 from modelkiln.containers.engine import Engine
 
@@ -52,5 +53,6 @@ def make_engine(
 
 def refusal(status: int, said: str = "no") -> docker.errors.APIError:
     """Return an error as Docker's library has it."""
-    response = SimpleNamespace(status_code=status, reason=said, url="/v1")
+    response = requests.Response()
+    response.status_code, response.reason, response.url = status, said, "/v1"
     return docker.errors.APIError(said, response=response)

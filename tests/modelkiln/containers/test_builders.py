@@ -17,6 +17,7 @@ from modelkiln.containers.builders import (
     find_builder,
 )
 from modelkiln.containers.context import Context
+from modelkiln.util.process import CommandFailed
 from tests.modelkiln.containers.fake_docker import Api, make_engine
 
 REQUEST = Request(
@@ -112,7 +113,7 @@ def test_a_command_is_given_the_context_and_nothing_of_the_user_s(
 def test_a_command_that_fails_is_a_failed_build(monkeypatch: pytest.MonkeyPatch) -> None:
     def follow(*_: object) -> Iterator[str]:
         yield "ERROR"
-        raise builders.CommandFailed
+        raise CommandFailed
 
     monkeypatch.setattr(builders, "follow", follow)
     builder = CommandBuilder(name="b", command=("docker",), engine=make_engine(Api(df={})))
