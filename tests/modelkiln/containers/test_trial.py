@@ -1,5 +1,6 @@
 """The trial of a new image: its packages, then its self-test, each in a sealed container."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,11 @@ def test_packages_are_compared_and_the_self_test_runs(
     monkeypatch: pytest.MonkeyPatch, wanted: Environment, tmp_path: Path
 ) -> None:
     trials = Trials(monkeypatch, (0, HAS_SMALL), (0, b""))
-    try_image(trials.engine, "sha256:1", wanted, tmp_path)
+    before = os.umask(0o077)
+    try:
+        try_image(trials.engine, "sha256:1", wanted, tmp_path)
+    finally:
+        os.umask(before)
     first, second = trials.started
     assert first["words"][:2] == ["/opt/venv/bin/python", "-I"] and first["mounted"] == []
     # The container's user is another one than the file's.
