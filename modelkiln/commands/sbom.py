@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from modelkiln.building.kiln import Kiln
+from modelkiln.environments.environment import require_dockerfile
 from modelkiln.environments.sbom import bill_of_materials
 from modelkiln.util import console
 from modelkiln.util.atomic import write_file
@@ -16,6 +17,7 @@ def write_sbom(kiln: Kiln, name: str, out: str = "") -> None:
         EnvironmentFailure: It has no Dockerfile, so it has no image.
     """
     environment = kiln.provisioner.environment(name)
+    require_dockerfile(environment)
     document = bill_of_materials(environment, kiln.provisioner.base(environment))
     if not out:
         console.say(document.rstrip())

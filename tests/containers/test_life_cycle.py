@@ -1,7 +1,6 @@
 """How containers end, on each engine: whatever happens, the error says it and nothing is left."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from docker.models.containers import Container
 
 from modelkiln.containers.engine import Engine, connect
 from modelkiln.containers.images import Image, ensure_image
-from modelkiln.containers.owner import LABEL, is_alive, remove_orphans, this_process
+from modelkiln.containers.owner import LABEL, remove_orphans, this_process
 from modelkiln.environments.base_images import BasePin
 from modelkiln.environments.environment import environment
 from modelkiln.errors import EnvironmentFailure, Interrupted, KilnError, OutOfSpace, StageFailure
@@ -352,19 +351,3 @@ def test_an_engine_that_stops_in_mid_stage_is_told(
         runner.run(job, scratch, stop)
     assert "does not answer" in caught.value.what or "stopped from outside" in caught.value.what
     assert time.monotonic() - began < 30
-
-
-def test_a_process_is_told_from_another_with_its_number() -> None:
-    boot, space, pid, started = this_process().split(":")
-    assert is_alive(this_process())
-    assert not is_alive(f"{boot}:{space}:{pid}:{int(started) + 1}")
-    assert not is_alive(f"another-boot:{space}:{pid}:{started}")
-    assert is_alive(f"{boot}:1:{pid}:{started}"), "another process namespace is not ours to judge"
-    assert not is_alive("")
-    child = subprocess.Popen(["sleep", "60"])
-    name = f"{boot}:{space}:{child.pid}:" + Path(f"/proc/{child.pid}/stat").read_text().split()[21]
-    assert is_alive(name)
-    child.send_signal(signal.SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert not is_alive(name), "a zombie counts as gone"
-    child.wait()

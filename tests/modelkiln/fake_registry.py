@@ -76,3 +76,9 @@ def serve(registry: type[FakeRegistry]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+DIGEST = f"sha256:{'ab' * 32}"
+
+
+OTHER = f"sha256:{'cd' * 32}"

@@ -15,8 +15,8 @@ from modelkiln.building.prepare import make_plan
 from modelkiln.catalog.weights import FileWeights
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.planning.graph import Plan, Step
+from tests.modelkiln.lower_precision import INT8, MODEL, MakeKiln, own, see_gpu
 
-MakeKiln = Callable[..., Kiln]
 ALL = "toy_*/*/*"
 TOYS = 4
 
@@ -201,3 +201,18 @@ def test_a_name_can_name_an_artifact(catalog: Path, make_kiln: MakeKiln) -> None
     path.write_text(path.read_text().replace("[models.toy_a]", '[models."toy:a*"]'))
     kiln = make_kiln()
     assert list(legs_of(kiln, "toy:a[*]/*/*")) == ["toy_a_+random0"]
+
+
+def test_a_leg_keeps_globs_and_refuses_pictures_of_this_machine(
+    make_kiln: MakeKiln, own_pictures: Path
+) -> None:
+    kiln = see_gpu(make_kiln(weights="official"), False)
+    (leg,) = make_legs(kiln, kiln.targets(f"{MODEL}/image/onnx-*8,{MODEL}/image/onnx-int8@fp16"))
+    again = kiln.targets(leg.targets)
+    by_name = {one.format_name: one.by_name for one in again}
+    assert by_name == {"onnx-int8": False, "onnx-fp8": False, "onnx-int8@fp16": True}
+    assert leg.environments == ("export", "quantize")
+    kiln = see_gpu(make_kiln(parameters=own(own_pictures)), False)
+    with pytest.raises(UsageError, match="cannot be built by GitHub") as caught:
+        make_legs(kiln, kiln.targets(INT8))
+    assert str(own_pictures) in caught.value.why

@@ -1,42 +1,9 @@
 """Parameters: what a command line and a target may say, and what is answered to the rest."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from modelkiln.catalog.flags import read_flags
-from modelkiln.catalog.parameter_tables import read_parameters
-from modelkiln.catalog.parameters import (
-    ListParameter,
-    NumberParameter,
-    Parameter,
-    SidesParameter,
-    SizeParameter,
-)
 from modelkiln.errors import UsageError
-
-TABLES: dict[str, dict[str, Any]] = {
-    "size": {
-        "default": "518x518",
-        "multiple": 14,
-        "most_pixels": 1036 * 1036,
-        "token": "px{}",
-        "stages": ["export"],
-        "help": "in pixels",
-    },
-    "opset": {"default": 18, "choices": [17, 18], "token": "opset{}", "stages": ["export"]},
-    "crop": {"default": "28x42", "choices": ["28x42"], "token": "{}", "stages": []},
-}
-FILE = Path("features.toml")
-PARAMETERS = read_parameters(TABLES, FILE)
-SIZE, OPSET = PARAMETERS["size"], PARAMETERS["opset"]
-
-
-def test_a_table_with_choices_is_a_closed_set_and_one_without_is_a_size() -> None:
-    assert type(OPSET) is type(PARAMETERS["crop"]) is Parameter
-    assert type(SIZE) is SizeParameter
-    assert (SIZE.help, OPSET.help) == ("in pixels", "")
+from tests.modelkiln.catalog.parameter_case import OPSET, OTHERS, PARAMETERS, SIZE
 
 
 @pytest.mark.parametrize(
@@ -114,61 +81,6 @@ def test_a_token_of_another_parameter_is_none_of_a_size() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
-    [
-        {"token": "none"},
-        {"default": None},
-        {"default": "500x500"},
-        {"multiple": "14"},
-        {"stages": 1},
-    ],
-)
-def test_a_wrong_table_is_told_with_its_file(changed: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match=r"features\.toml"):
-        read_parameters({"size": {**TABLES["size"], **changed}}, FILE)
-
-
-@pytest.mark.parametrize("name", ["my-side", "class", "2d", ""])
-def test_a_name_that_can_be_no_flag_is_told_and_breaks_no_command(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UsageError, match="no parameter can be called"):
-        read_parameters({name: TABLES["opset"]}, FILE)
-    (tmp_path / "contracts").mkdir()
-    text = f'[parameters."{name}"]\nhelp = "a"\n[parameters.mine]\nhelp = "what it is"\n'
-    (tmp_path / "contracts" / "a.toml").write_text(text)
-    (tmp_path / "contracts" / "b.toml").write_text("[broken")
-    monkeypatch.setenv("MODELKILN_CATALOG", str(tmp_path))
-    flags = read_flags()
-    assert flags["mine"] == "what it is" and name not in flags
-    assert set(flags) > {"mine", "opset", "simplifier", "size", "calib_method", "layout"}
-    assert all(flags.values())
-
-
-MORE: dict[str, dict[str, Any]] = {
-    "count": {"default": 16, "least": 1, "most": 4096, "token": "calib{}", "stages": []},
-    "kinds": {
-        "default": "MatMul",
-        "list_of": ["MatMul", "Conv"],
-        "token": "ops-{}",
-        "stages": [],
-        "refused": {"softmax": "It stays."},
-    },
-    "devices": {
-        "default": "cpu",
-        "list_of": ["cuda", "cpu"],
-        "first_counts": True,
-        "token": "{}",
-        "stages": [],
-    },
-    "noise": {"default": False, "choices": [False, True], "token": "noise-{}", "stages": []},
-    "sides": {"default": "", "kind": "sides", "token": "{}", "stages": []},
-    "folder": {"default": "", "kind": "pictures", "token": "images-{}", "stages": []},
-}
-OTHERS = read_parameters(MORE, FILE, "format")
-
-
-@pytest.mark.parametrize(
     ("name", "text", "value", "token"),
     [
         ("count", "007", 7, "calib7"),
@@ -241,21 +153,6 @@ def test_a_flag_that_lists_is_one_value_and_any_other_may_be_several() -> None:
         assert OTHERS[name].split("a, b") == ["a, b"]
 
 
-def test_each_kind_has_its_class_and_its_form() -> None:
-    kinds = {"count": NumberParameter, "kinds": ListParameter, "sides": SidesParameter}
-    assert {name: type(OTHERS[name]) for name in kinds} == kinds
-    forms = {name: one.forms for name, one in OTHERS.items()}
-    assert forms == {
-        "count": "calibNUMBER",
-        "kinds": "ops-MatMul+Conv",
-        "devices": "cuda, cpu",
-        "noise": "noise-false, noise-true",
-        "sides": "",
-        "folder": "images-DIGEST",
-    }
-    assert OTHERS["noise"].numbers(True) == {}
-
-
 def test_tokens_of_others_are_left_alone_and_refused_ones_are_told() -> None:
     for name, token in (("count", "calib"), ("count", "7"), ("kinds", "Conv"), ("devices", "max")):
         assert OTHERS[name].read_token(token) is None
@@ -265,23 +162,3 @@ def test_tokens_of_others_are_left_alone_and_refused_ones_are_told() -> None:
     with pytest.raises(UsageError) as caught:
         OTHERS["kinds"].read_token("ops-Conv+Softmax")
     assert caught.value.why == "It stays."
-
-
-@pytest.mark.parametrize(
-    ("name", "changed"),
-    [
-        ("count", {"default": 0}),
-        ("count", {"most": "9"}),
-        ("kinds", {"default": "Add"}),
-        ("kinds", {"list_of": "all"}),
-        ("kinds", {"refused": ["softmax"]}),
-        ("kinds", {"refused": {"softmax": 1}}),
-        ("noise", {"default": "maybe"}),
-        ("folder", {"kind": "files"}),
-    ],
-)
-def test_a_wrong_table_of_another_kind_is_told_with_its_file(
-    name: str, changed: dict[str, object]
-) -> None:
-    with pytest.raises(UsageError, match=r"features\.toml"):
-        read_parameters({name: {**MORE[name], **changed}}, FILE)

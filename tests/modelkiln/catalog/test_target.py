@@ -8,16 +8,10 @@ from hypothesis import strategies as st
 
 from modelkiln.catalog.catalog import Catalog, load_catalog
 from modelkiln.catalog.selection import all_target_names, select_targets
-from modelkiln.catalog.weights import FileWeights, OfficialWeights, RandomWeights, parse_weights
+from modelkiln.catalog.weights import FileWeights, RandomWeights
 from modelkiln.errors import UsageError
 from modelkiln.paths import REPOSITORY
-
-CATALOG = load_catalog([REPOSITORY / "catalog"])
-OFFICIAL = OfficialWeights()
-
-
-def names(*texts: str, **overrides: str) -> list[str]:
-    return [one.name for one in select_targets(CATALOG, texts, OFFICIAL, overrides)]
+from tests.modelkiln.catalog.shared import CATALOG, OFFICIAL, names
 
 
 def test_every_listed_target_names_itself() -> None:
@@ -45,85 +39,6 @@ def test_glob_selects_in_the_order_of_the_catalog() -> None:
 
 def test_a_target_named_twice_is_built_once() -> None:
     assert len(names("*_tiny/image/onnx-fp32", "sam2_hiera_tiny/*/*-fp32")) == 1 + 4
-
-
-def test_variant_names_only_what_differs_from_the_default() -> None:
-    model = "sam2.1_hiera_tiny"
-    assert names(f"{model}/image@opset18/onnx-fp32") == [f"{model}/image/onnx-fp32"]
-    assert names(f"{model}/image/onnx-fp32", opset="20") == [f"{model}/image@opset20/onnx-fp32"]
-    assert names(f"{model}/image@opset17/onnx-fp32", opset="20") == [
-        f"{model}/image@opset17/onnx-fp32"
-    ]
-
-
-def test_a_flag_with_several_values_makes_several_targets() -> None:
-    sizes = {"size": "448x448,518x518, 518x322"}
-    assert names("dinov2_vits14/features/onnx-fp32", **sizes) == [
-        f"dinov2_vits14/features{size}/onnx-fp32" for size in ("@448x448", "", "@518x322")
-    ]
-    assert len(names("dinov2_vits14/features/onnx-fp32", opset="17,18", **sizes)) == 2 * 3
-    # In the order of the flags, whatever the hash seed.
-    assert names("dinov2_vits14/features/onnx-fp32", size="448x448,224x224", opset="17,18") == [
-        f"dinov2_vits14/features@{size}{opset}/onnx-fp32"
-        for size in ("448x448", "224x224")
-        for opset in (".opset17", "")
-    ]
-
-
-def test_a_target_s_own_variant_goes_before_a_flag_with_several_values() -> None:
-    assert names("dinov2_vits14/features@224x224/onnx-fp32", size="448x448,518x322") == [
-        "dinov2_vits14/features@224x224/onnx-fp32"
-    ]
-
-
-def test_a_wrong_size_in_a_target_is_told_as_that_of_a_flag() -> None:
-    with pytest.raises(UsageError, match="size cannot be 500x518") as caught:
-        names("dinov2_vits14/features@500x518/onnx-fp32")
-    assert caught.value.next == "The nearest are 504x518 or 490x518."
-
-
-def test_of_several_contracts_each_takes_the_values_that_it_allows() -> None:
-    assert names("dinov2_vits14/*/*32", size="518x518,448x448") == [
-        "dinov2_vits14/features/onnx-fp32",
-        "dinov2_vits14/features@448x448/onnx-fp32",
-        "dinov2_vits14/treedect-features/onnx-fp32",
-    ]
-    assert names("dinov2_vits14/*/*32", size="224x224") == [
-        "dinov2_vits14/features@224x224/onnx-fp32"
-    ]
-    for texts in (["dinov2_vits14/*/*"], ["dinov2_vits14/features/*"]):
-        with pytest.raises(UsageError, match="size cannot be 500x500"):
-            names(*texts, size="448x448,500x500")
-    with pytest.raises(UsageError, match="size cannot be '224x224'") as caught:
-        names("dinov2_vits14/features/*", "dinov2_vits14/treedect-features/*", size="224x224")
-    assert "448x448" in caught.value.why
-
-
-def test_a_target_that_gives_a_parameter_twice_is_told() -> None:
-    with pytest.raises(UsageError, match="gives size two values") as caught:
-        names("dinov2_vits14/features@448x448.518x322/onnx-fp32")
-    assert caught.value.next == "Write two targets, or --size with commas."
-    assert names("dinov2_vits14/features@448x448.448x448/onnx-fp32")
-
-
-def test_a_flag_that_none_of_the_targets_knows_is_told() -> None:
-    assert names("sam2.1_hiera_tiny/image/*", "dinov2_vits14/features/*", size="448x448")
-    with pytest.raises(UsageError, match="None of these targets has a parameter 'size'") as caught:
-        names("sam2.1_hiera_tiny/image/*", size="448x448")
-    assert "opset, simplifier" in caught.value.why
-
-
-def test_tokens_of_a_variant_are_sorted() -> None:
-    other = next(
-        one
-        for one in CATALOG.contracts["image"].parameters["simplifier"].choices
-        if one != CATALOG.contracts["image"].parameters["simplifier"].default
-    )
-    expected = ".".join(sorted(["opset20", str(other)]))
-    for text in (f"opset20.{other}", f"{other}.opset20"):
-        assert names(f"sam2_hiera_tiny/image@{text}/onnx-fp32") == [
-            f"sam2_hiera_tiny/image@{expected}/onnx-fp32"
-        ]
 
 
 def test_random_weights_are_part_of_the_name() -> None:
@@ -192,20 +107,6 @@ def test_a_format_that_a_contract_does_not_come_as_is_told() -> None:
     assert caught.value.why == "words comes as toy-text, not as onnx-fp32."
 
 
-def test_a_wrong_flag_names_the_choices() -> None:
-    with pytest.raises(UsageError, match="opset cannot be '21'") as caught:
-        names("sam2_hiera_tiny/image/onnx-fp32", opset="21")
-    assert "17, 18, 19, 20" in caught.value.why
-
-
-@given(st.integers(min_value=0, max_value=2**32 - 1))
-def test_a_seed_survives_its_name(seed: int) -> None:
-    weights = parse_weights(f"random:{seed}")
-    assert weights == RandomWeights(seed=seed)
-    text = f"sam2_hiera_tiny{weights.suffix}/image/onnx-fp32"
-    assert select_targets(CATALOG, [text], OFFICIAL)[0].weights == weights
-
-
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_parser_or_leaves_the_folder(text: str) -> None:
     try:
@@ -216,16 +117,6 @@ def test_no_text_breaks_the_parser_or_leaves_the_folder(text: str) -> None:
         path = (Path("/out") / name).resolve()
         assert path.is_relative_to("/out")
         assert len(path.relative_to("/out").parts) == 3
-
-
-@pytest.mark.parametrize("text", ["random:x", "random:-1", f"random:{2**32}", "random:1.0"])
-def test_a_wrong_seed_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="not a seed"):
-        parse_weights(text)
-
-
-def test_a_path_is_no_word() -> None:
-    assert parse_weights("./official.pt") is None
 
 
 def test_catalog_of_the_tests_extends_the_real_one() -> None:

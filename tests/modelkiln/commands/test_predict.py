@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.predict import picture_path
 from modelkiln.commands.predict import predict_picture
 from modelkiln.errors import KilnError, UsageError
 
@@ -204,11 +203,6 @@ def test_a_disk_that_refuses_the_last_picture_keeps_the_old_ones(
     with pytest.raises(KilnError):
         predict_picture(kiln, TARGET, str(picture))
     assert here() == before
-
-
-def test_other_pictures_are_named_after_the_overlay() -> None:
-    assert picture_path(Path("a/b.PNG"), "overlay") == Path("a/b.PNG")
-    assert picture_path(Path("a/b.c.png"), "mask") == Path("a/b.c.mask.png")
 
 
 def test_the_command_line_takes_a_picture_without_prompts(

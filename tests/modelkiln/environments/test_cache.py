@@ -1,7 +1,6 @@
 """Environments and their installation, with a stand-in for uv, and once with uv."""
 
 import contextlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 from modelkiln.environments import cache as module
-from modelkiln.environments import install, uv
 from modelkiln.environments.cache import (
     ensure,
     ensure_tools,
@@ -22,60 +20,12 @@ from modelkiln.environments.cache import (
     list_environments,
     prune,
 )
-from modelkiln.environments.environment import Environment, environment, tools_digest
-from modelkiln.environments.lockfile import read_lock
-from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError, UsageError
-from modelkiln.paths import REPOSITORY
-from modelkiln.util import machine
-from modelkiln.util.machine import Interpreter
+from modelkiln.environments.environment import Environment, tools_digest
+from modelkiln.errors import EnvironmentFailure
+from tests.modelkiln.environments.installing import SETTINGS, again, rooms
 from tests.modelkiln.misbehaving import Told
 
-HASH = f"--hash=sha256:{'a' * 64}"
-LOCK = f"# made\nsmall==1.0 \\\n    {HASH}\nwheel==2.0 {HASH}\n"
-SETTINGS = 'summary = "small"\nbytes = 1000\nseed = ["wheel"]\n[variables]\nSMALL_BUILD = "0"\n'
-
-
-@pytest.fixture
-def wanted(tmp_path: Path) -> Environment:
-    room = tmp_path / "docker" / "small"
-    room.mkdir(parents=True)
-    (room / "requirements.txt").write_text(LOCK)
-    (room / "environment.toml").write_text(SETTINGS)
-    (room / "selftest.py").write_text("import sys\nassert sys.prefix != sys.base_prefix\n")
-    return environment("small", tmp_path / "docker")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
-    program = tmp_path / "uv"
-    script = Path(__file__).parents[1] / "fake_uv.py"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{script}" "$@"\n')
-    program.chmod(0o755)
-    log = tmp_path / "runs.jsonl"
-    monkeypatch.setattr(uv, "find_uv", lambda: str(program))
-    monkeypatch.setenv("UV_FAKE_LOG", str(log))
-    monkeypatch.delenv("UV_CACHE_DIR", raising=False)
-
-    def read() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-
-    return read
-
-
-def rooms(cache: Path) -> list[str]:
-    """What lies where environments do, installations in the making included, logs not."""
-    folder = cache / "environments"
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
-
-
-def again(wanted: Environment) -> Environment:
-    """The same description, read anew."""
-    return environment(wanted.name, wanted.lock.parent.parent)
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 def test_installed_once_then_found(
@@ -95,125 +45,6 @@ def test_installed_once_then_found(
         assert {"--require-hashes", "--no-deps", "--no-build-isolation"} <= set(run["arguments"])
     ensure(again(wanted), cache=cache, offline=True, on_progress=Told())
     assert len(runs()) == 3
-
-
-def test_installer_sees_network_variables_and_no_others(
-    wanted: Environment,
-    cache: Path,
-    runs: Callable[[], list[dict[str, Any]]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE", "PIP_INDEX_URL", "UV_INDEX_URL"):
-        monkeypatch.setenv(name, "given")
-    for name in ("AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "LD_PRELOAD_CANARY"):
-        monkeypatch.setenv(name, "canary")
-    ensure(wanted, cache=cache, on_progress=Told())
-    for run in runs():
-        seen = run["variables"]
-        assert "canary" not in seen.values()
-        assert [seen[name] for name in ("HTTPS_PROXY", "no_proxy", "PIP_INDEX_URL")] == [
-            "given"
-        ] * 3
-        assert seen["SMALL_BUILD"] == "0"
-
-
-@pytest.mark.parametrize("name", ["requirements.txt", "environment.toml"])
-def test_one_byte_of_its_files_makes_another_environment(wanted: Environment, name: str) -> None:
-    before = wanted.digest
-    path = wanted.lock.parent / name
-    path.write_text(path.read_text() + "\n")
-    assert again(wanted).digest != before
-
-
-def test_selftest_and_mtime_are_not_part_of_it(wanted: Environment) -> None:
-    before = wanted.digest
-    wanted.selftest.write_text("pass\n")
-    os.utime(wanted.lock, (0, 0))
-    assert again(wanted).digest == before
-
-
-def test_interpreter_is_part_of_it(wanted: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, tools = again(wanted).digest, tools_digest(wanted.lock)
-    other = Interpreter(implementation="cpython", version="3.11.99", machine="x86_64")
-    monkeypatch.setattr("modelkiln.environments.environment.interpreter", lambda: other)
-    assert again(wanted).digest != before
-    assert tools_digest(wanted.lock) != tools
-    assert again(wanted).identity()["interpreter"] == "cpython-3.11.99-x86_64"
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "kind", "text"),
-    [
-        ("mismatch", PinError, "not the one that the lock names"),
-        ("network", EnvironmentFailure, "cannot be downloaded"),
-        ("full", OutOfSpace, "disk is full"),
-        ("build", EnvironmentFailure, "cannot be installed"),
-        ("other", PinError, "is not what"),
-    ],
-)
-def test_failed_installation_leaves_nothing_but_its_log(
-    wanted: Environment,
-    cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    behaviour: str,
-    kind: type[KilnError],
-    text: str,
-) -> None:
-    monkeypatch.setenv("UV_FAKE", behaviour)
-    with pytest.raises(kind, match=text) as caught:
-        ensure(wanted, cache=cache, on_progress=Told())
-    assert type(caught.value) is kind
-    assert rooms(cache) == []
-    assert find(wanted, cache) is None
-    log = (cache / "environments" / f"{wanted.digest}.log").read_text()
-    assert "Downloading small" in log
-    monkeypatch.delenv("UV_FAKE")
-    ensure(wanted, cache=cache, on_progress=Told())
-    assert rooms(cache) == [wanted.digest]
-
-
-def test_offline_says_so(
-    wanted: Environment,
-    cache: Path,
-    runs: Callable[[], list[dict[str, Any]]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("UV_FAKE", "network")
-    with pytest.raises(EnvironmentFailure, match="--offline") as caught:
-        ensure(wanted, cache=cache, offline=True, on_progress=Told())
-    assert caught.value.exit_code == 4
-    assert all("--offline" in run["arguments"] for run in runs())
-
-
-def test_failing_selftest_is_shown(wanted: Environment, cache: Path) -> None:
-    wanted.selftest.write_text("raise SystemExit('the library libsmall.so is missing')\n")
-    with pytest.raises(EnvironmentFailure, match=r"libsmall\.so"):
-        ensure(wanted, cache=cache, on_progress=Told())
-    assert rooms(cache) == []
-
-
-def test_disk_is_looked_at_first(
-    wanted: Environment,
-    cache: Path,
-    runs: Callable[[], list[dict[str, Any]]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(machine, "disk_free", lambda _: 1199)
-    with pytest.raises(OutOfSpace, match=r"need 1\.2 kB, have 1\.2 kB"):
-        ensure(wanted, cache=cache, on_progress=Told())
-    assert runs() == []
-
-
-@pytest.mark.parametrize(
-    "lock", ["small==1.0\n", f"small>=1.0 {HASH}\n", f"small {HASH}\n", "-r other.txt\n"]
-)
-def test_lock_without_pin_or_hash_is_refused(
-    wanted: Environment, cache: Path, runs: Callable[[], list[dict[str, Any]]], lock: str
-) -> None:
-    wanted.lock.write_text(lock)
-    with pytest.raises(PinError, match="does not pin"):
-        ensure(again(wanted), cache=cache, on_progress=Told())
-    assert runs() == []
 
 
 def test_environment_whose_interpreter_went_is_made_anew(wanted: Environment, cache: Path) -> None:
@@ -257,16 +88,6 @@ def test_killed_installation_is_cleared(
         assert rooms(cache) == []
 
 
-def test_edit_during_the_installation_is_noticed(wanted: Environment, cache: Path) -> None:
-    def edit(_: float | None, text: str) -> None:
-        if text.startswith("testing"):
-            wanted.lock.write_text(LOCK + "\n")
-
-    with pytest.raises(PinError, match="changed while"):
-        ensure(wanted, cache=cache, on_progress=edit)
-    assert rooms(cache) == []
-
-
 def test_two_processes_install_once(
     wanted: Environment, cache: Path, runs: Callable[[], list[dict[str, Any]]]
 ) -> None:
@@ -281,31 +102,10 @@ def test_two_processes_install_once(
     assert rooms(cache) == [wanted.digest]
 
 
-def test_interrupt_ends_the_installer(
-    wanted: Environment, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("UV_FAKE", "hang")
-
-    def interrupt(_: float | None, text: str) -> None:
-        if text.startswith("downloading"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ensure(wanted, cache=cache, on_progress=interrupt)
-    assert rooms(cache) == []
-
-
 def test_unwritable_cache_is_said(wanted: Environment, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(EnvironmentFailure, match="MODELKILN_CACHE"):
         ensure(wanted, cache=tmp_path / "cache", on_progress=Told())
-
-
-def test_unknown_environment_names_the_known() -> None:
-    with pytest.raises(UsageError, match="export"):
-        environment("exprot")
-    with pytest.raises(UsageError):
-        environment("../docker/export")
 
 
 def test_tools_lie_beside_the_environment(
@@ -374,44 +174,3 @@ def test_wrong_platform_stops_before_anything(
     with pytest.raises(EnvironmentFailure, match="another platform"):
         ensure(wanted, cache=cache, on_progress=Told())
     assert not cache.exists()
-
-
-def test_export_settings_are_good() -> None:
-    export = environment("export")
-    settings = install.read_settings(export.settings)
-    names = {one.name for one in read_lock(export.lock)}
-    assert settings.seed <= names
-    assert settings.bytes > 4_000_000_000
-
-
-def test_uv_itself_installs_a_small_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one test that uses the network: it downloads one package of 6 kB."""
-    monkeypatch.undo()
-    room = tmp_path / "docker" / "real"
-    room.mkdir(parents=True)
-    locked = read_lock(REPOSITORY / "requirements" / "dev.txt")
-    text = next(one.text for one in locked if one.name == "iniconfig")
-    (room / "requirements.txt").write_text(f"{text}\n")
-    (room / "environment.toml").write_text("bytes = 100000\nseed = []\n[variables]\n")
-    (room / "selftest.py").write_text("import iniconfig\n")
-    wanted = environment("real", tmp_path / "docker")
-    try:
-        python = ensure(wanted, cache=tmp_path / "cache", on_progress=Told())
-    except EnvironmentFailure as error:
-        if "cannot be downloaded" in error.what:
-            pytest.skip(f"no package index can be reached: {error.why}")
-        raise
-    assert python.exists()
-    (room / "requirements.txt").write_text(f"{text.split()[0]} --hash=sha256:{'0' * 64}\n")
-    with pytest.raises(PinError, match="not the one that the lock names"):
-        ensure(again(wanted), cache=tmp_path / "cache", on_progress=Told())
-
-
-def test_a_lock_older_than_its_requirements_installs_nothing(
-    wanted: Environment, cache: Path
-) -> None:
-    (wanted.lock.parent / "requirements.in").write_text("something==2\n")
-    with pytest.raises(PinError, match="out of date") as caught:
-        ensure(wanted, cache=cache, on_progress=Told())
-    assert f"invoke pins.lock {wanted.lock.parent.name}" in caught.value.next
-    assert list(cache.glob("environments/*/bin")) == []

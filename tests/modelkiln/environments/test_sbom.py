@@ -5,18 +5,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modelkiln.building.kiln import Kiln
 from modelkiln.environments.base_images import load_base
 from modelkiln.environments.environment import Environment, environment
 from modelkiln.environments.lockfile import read_lock
-from modelkiln.environments.provisioner import Provisioner
 from modelkiln.environments.sbom import bill_of_materials
 from modelkiln.paths import REPOSITORY
 
@@ -104,25 +101,6 @@ def test_the_bytes_depend_on_the_image_alone(
     other = replace(BASE, digest=f"sha256:{'0' * 64}")
     serials = [json.loads(one)["serialNumber"] for one in (first, bill_of_materials(export, other))]
     assert serials[0] != serials[1]
-
-
-def test_the_command_writes_it(
-    export: Environment,
-    make_kiln: Callable[..., Kiln],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from modelkiln.commands.sbom import write_sbom
-
-    kiln = make_kiln()
-    monkeypatch.setattr(Provisioner, "environment", lambda *_: export)
-    monkeypatch.delenv("MODELKILN_PINS", raising=False)
-    write_sbom(kiln, "export", str(tmp_path / "export.cdx.json"))
-    assert capsys.readouterr().out == ""
-    write_sbom(kiln, "export")
-    text = capsys.readouterr().out
-    assert text == (tmp_path / "export.cdx.json").read_text() == bill_of_materials(export, BASE)
 
 
 def test_commands_that_write_none_do_not_load_the_library() -> None:

@@ -1,25 +1,20 @@
-"""modelkiln.fetch.download and modelkiln.fetch.http against a server that misbehaves."""
+"""modelkiln.fetch.download against a server that misbehaves."""
 
 import errno
 import hashlib
 import os
-import shutil
-import ssl
-import subprocess
 import threading
-import urllib.request
-from collections.abc import Callable, Iterator
-from http.client import HTTPMessage
-from io import BytesIO, FileIO
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from modelkiln.catalog.models import Checkpoint
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.fetch import download as module
 from modelkiln.fetch.download import Patience, copy, download, incomplete, missing_bytes
-from modelkiln.fetch.http import Unavailable, _Redirects, is_reachable
+from modelkiln.fetch.http import Unavailable
+from tests.modelkiln.fetch.small import BODY, PIN
 from tests.modelkiln.misbehaving import (
     FileServer,
     Handler,
@@ -28,52 +23,10 @@ from tests.modelkiln.misbehaving import (
     drip,
     properly,
     say,
-    serve,
     stall,
 )
 
-BODY = bytes(range(256)) * 2000
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
-
-
-def pin_of(body: bytes) -> Checkpoint:
-    return Checkpoint(
-        file="small.pt",
-        url="",
-        bytes=len(body),
-        sha256=hashlib.sha256(body).hexdigest(),
-        license="none",
-    )
-
-
-PIN = pin_of(BODY)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    with serve(BODY) as started:
-        yield started
-
-
-@pytest.fixture
-def pauses() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def patience(pauses: list[float]) -> Patience:
-    return Patience(timeout=0.3, window=0.1, slowest=10_000, attempts=3, sleep=pauses.append)
-
-
-@pytest.fixture
-def get(server: FileServer, tmp_path: Path, patience: Patience) -> Callable[[], Path]:
-    def run() -> Path:
-        url = f"{server.url}/small.pt"
-        return download(url, PIN, tmp_path, on_progress=Told(), patience=patience)
-
-    return run
 
 
 def only(folder: Path) -> list[str]:
@@ -279,54 +232,6 @@ def test_silence_is_given_up_and_continued(server: FileServer, get: Callable[[],
     assert get().read_bytes() == BODY
 
 
-def test_nothing_listens(tmp_path: Path, patience: Patience) -> None:
-    with pytest.raises(Unavailable, match="refused"):
-        download("http://127.0.0.1:9/x", PIN, tmp_path, on_progress=Told(), patience=patience)
-
-
-def test_only_http_is_opened(tmp_path: Path, patience: Patience) -> None:
-    (tmp_path / "secret").write_bytes(BODY)
-    url = (tmp_path / "secret").as_uri()
-    with pytest.raises(Unavailable, match="cannot be opened"):
-        download(url, PIN, tmp_path, on_progress=Told(), patience=patience)
-
-
-def test_redirect_to_plain_http_is_refused() -> None:
-    request = urllib.request.Request("https://host.example/file")
-    with pytest.raises(Unavailable, match="not encrypted"):
-        _Redirects().redirect_request(
-            request, BytesIO(), 302, "Found", HTTPMessage(), "http://host.example/file"
-        )
-
-
-def test_redirect_between_equals_is_followed(server: FileServer, get: Callable[[], Path]) -> None:
-    server.script = [say(302, {"Location": f"{server.url}/elsewhere"})]
-    assert get().read_bytes() == BODY
-
-
-def test_untrusted_certificate(tmp_path: Path, patience: Patience) -> None:
-    openssl = shutil.which("openssl")
-    if not openssl:
-        pytest.skip("openssl is not installed")
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
-            *("-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"),
-        ],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    with serve(BODY) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        url = server.url.replace("http:", "https:")
-        with pytest.raises(Unavailable, match="not trusted") as caught:
-            download(url, PIN, tmp_path, on_progress=Told(), patience=patience)
-    assert "SSL_CERT_FILE" in caught.value.next
-
-
 def test_full_disk_while_writing(
     get: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -362,13 +267,6 @@ def test_copy_checks_size_and_digest(tmp_path: Path) -> None:
         assert only(folder) == []
     assert "511999" in errors[0].why
     assert PIN.sha256 in errors[1].why
-
-
-def test_reachable(server: FileServer) -> None:
-    assert is_reachable(server.url, 1.0)
-    server.script = [say(404), say(200, {"Content-Type": "text/html"}), say(503)]
-    assert [is_reachable(server.url, 1.0) for _ in range(3)] == [False, False, False]
-    assert not is_reachable("http://127.0.0.1:9/x", 1.0)
 
 
 def test_a_kill_leaves_nothing_under_the_final_name(server: FileServer, tmp_path: Path) -> None:

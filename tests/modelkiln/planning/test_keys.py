@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from modelkiln.building.build import build
 from modelkiln.building.dry_run import find_reasons
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.prepare import make_plan, prepare, resolve_plan
-from modelkiln.errors import UsageError
+from modelkiln.building.prepare import make_plan, resolve_plan
 from modelkiln.planning.keys import Status, explain
 from modelkiln.util.hashing import sha256_json
 
@@ -38,15 +37,6 @@ def make(kiln: Kiln, text: str = TARGET) -> dict[str, float]:
     kiln.save_caches()
     assert not built.failed
     return {name.rpartition("/")[2]: seconds for name, seconds in built.seconds.items()}
-
-
-def test_steps_come_after_what_they_need(make_kiln: MakeKiln) -> None:
-    plan = prepare(make_kiln(), "toy_*/words/toy-text").plan
-    seen: set[str] = set()
-    for step in plan.steps.values():
-        assert set(step.needs) <= seen
-        seen.add(step.id)
-    assert len(plan.steps) == 4 * len(STEPS)
 
 
 def test_a_new_target_is_pending_behind_its_first_step(make_kiln: MakeKiln) -> None:
@@ -108,32 +98,6 @@ def test_a_touched_file_rebuilds_nothing(make_kiln: MakeKiln, built: Path, toy_c
     for path in toy_copy.rglob("*.py"):
         os.utime(path, (future, future))
     assert make(make_kiln()) == {}
-
-
-def test_a_setting_is_named(make_kiln: MakeKiln, built: Path, toy_copy: Path) -> None:
-    models = toy_copy / "models" / "toy.toml"
-    models.write_text(models.read_text().replace('behave = "well"', 'behave = "nicely"'))
-    told = reasons(make_kiln())
-    assert told["ingest"] == ["params[behave]: well -> nicely"]
-    assert told["verify"][0].startswith("pending: after")
-
-
-def test_a_lost_output_is_named_and_made_again(make_kiln: MakeKiln, built: Path) -> None:
-    kiln = make_kiln()
-    resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(TARGET)))
-    record = resolved["toy_a+random0/words/export"].record
-    assert record is not None
-    kiln.store.blob_path(record.outputs["words.txt"].sha256).unlink()
-    assert reasons(make_kiln())["export"] == ["an output of its record is missing from the store"]
-    assert set(make(make_kiln())) == {"export"}
-
-
-def test_a_broken_stage_is_found_before_anything_runs(make_kiln: MakeKiln, toy_copy: Path) -> None:
-    (toy_copy / "exporters" / "stages" / "convert.py").write_text("def run(:\n")
-    kiln = make_kiln()
-    with pytest.raises(UsageError, match=r"convert\.py is no valid Python"):
-        build(kiln, kiln.targets(TARGET))
-    assert not (kiln.artifacts / "records").exists()
 
 
 JSON = st.recursive(

@@ -1,12 +1,15 @@
 """The static walk over a stage's imports."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelkiln.building.build import build
+from modelkiln.building.kiln import Kiln
 from modelkiln.errors import UsageError
 from modelkiln.planning.sources import SourceTree, read_imports
 from modelkiln.util.hashing import sha256_file
@@ -107,3 +110,15 @@ def test_only_the_rooms_modules_are_found(names: list[str]) -> None:
     ast.parse(text)
     wanted = {name for name in names if name.split(".")[0] == "exporters"}
     assert set(read_imports(text)) == wanted
+
+
+MakeKiln = Callable[..., Kiln]
+TARGET = "toy_a/words/toy-text"
+
+
+def test_a_broken_stage_is_found_before_anything_runs(make_kiln: MakeKiln, toy_copy: Path) -> None:
+    (toy_copy / "exporters" / "stages" / "convert.py").write_text("def run(:\n")
+    kiln = make_kiln()
+    with pytest.raises(UsageError, match=r"convert\.py is no valid Python"):
+        build(kiln, kiln.targets(TARGET))
+    assert not (kiln.artifacts / "records").exists()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from modelkiln.report.loop import LoopRow, plot_loop, summarize_loop
 from modelkiln.report.page import (
     ParityRow,
     Report,
@@ -20,8 +19,8 @@ from modelkiln.report.page import (
     render_reports,
 )
 from modelkiln.report.quality import read_quality
-from modelkiln.report.summary import say_summary
 from tests.modelkiln.quality_case import BENEFIT, CHECKS, PLAN
+from tests.modelkiln.report.loop_case import LOOP, step
 
 PNG = b"\x89PNG\r\n\x1a\n and some bytes"
 WARNING = "random weights: this mask means nothing"
@@ -62,25 +61,6 @@ def _report(**changed: Any) -> Report:
     }
     typed: Report = report | changed
     return typed
-
-
-def _step(number: int = 1, frame: int = 0, **changed: Any) -> LoopRow:
-    row: Any = {
-        "object": number,
-        "frame": frame,
-        "iou": 0.9995,
-        "coverage": 0.1,
-        "counted": True,
-        "occlusion": 3.0,
-        "expected_occlusion": 3.001,
-        "pointer_cosine": 0.99999,
-    }
-    typed: LoopRow = row | changed
-    return typed
-
-
-HIDDEN: Any = {"occlusion": -2.0, "expected_occlusion": -2.0, "coverage": 0.0, "counted": False}
-LOOP = [_step(frame=n) for n in range(3)] + [_step(2, 1), _step(2, 2, iou=0.2, **HIDDEN)]
 
 
 class _Page(HTMLParser):
@@ -268,68 +248,8 @@ def test_a_closed_loop_tells_its_worst() -> None:
     ],
 )
 def test_what_failed_in_a_loop_cannot_be_missed(changed: dict[str, Any]) -> None:
-    page = render_report(_report(loop=[*LOOP, _step(1, 3, **changed)]))
+    page = render_report(_report(loop=[*LOOP, step(1, 3, **changed)]))
     assert "not verified</span>" in page
     assert '<span class="pill bad">1 ' in page
     assert '<td><span class="pill bad">failed</span></td><td class="n">1</td>' in page
     assert 'class="bad"><title>object 1, frame 3' in page
-
-
-def test_a_figure_that_is_no_number_is_not_passed_over() -> None:
-    found = summarize_loop([*LOOP, _step(1, 3, iou=None, pointer_cosine=1e308)])
-    assert (found["lowest_iou"], found["lowest_cosine"]) == (None, None)
-    assert summarize_loop([])["lowest_iou"] is None
-
-
-def test_the_plot_of_a_loop_has_a_line_for_each_object_in_each_panel() -> None:
-    plot = plot_loop(LOOP)
-    overlap, occlusion, cosine = plot["panels"]
-    assert [one["number"] for one in plot["objects"]] == [1, 2]
-    assert [len(line["dots"]) for line in overlap["lines"]] == [3, 2]
-    x = [dot["x"] for dot in overlap["lines"][0]["dots"]]
-    assert x == [plot["left"], (plot["left"] + plot["right"]) / 2, plot["right"]]
-    assert overlap["lines"][1]["dots"][0]["x"] == x[1]
-    assert [label for _, label in plot["frames"]] == ["0", "1", "2"]
-    # The mask that does not count sets no scale, and stands at the foot.
-    assert [label for _, label in overlap["ticks"]] == ["0.999000", "1"]
-    low = overlap["lines"][1]["dots"][1]
-    assert low["faint"] and low["y"] == overlap["bottom"]
-    assert 0 < overlap["lines"][0]["dots"][0]["y"] - overlap["top"] < 84
-    assert [label for _, label in occlusion["ticks"]] == ["-2", "0", "3.001"]
-    up, down = occlusion["lines"][1]["dots"]
-    zero = occlusion["ticks"][1][0]
-    assert up["y"] < zero < down["y"] == occlusion["bottom"]
-    assert occlusion["lines"][1]["rings"][1] == (down["x"], down["y"])
-    assert [label for _, label in cosine["ticks"]] == ["0.999900", "1"]
-    assert cosine["lines"][0]["rings"] == []
-
-
-def test_a_loop_of_one_frame_and_one_with_many_can_be_drawn() -> None:
-    assert [label for _, label in plot_loop([_step()])["frames"]] == ["0"]
-    many = plot_loop([_step(number, frame) for number in range(1, 9) for frame in range(200)])
-    assert len(many["frames"]) <= 12
-    assert {one["colour"] for one in many["objects"]} == set(range(6))
-    assert all(
-        one["x"] + 60 < many["width"] and one["y"] < many["height"] for one in many["objects"]
-    )
-
-
-def test_a_summary_tells_of_the_loop() -> None:
-    worst: Any = {"a/b": {**_row(), "relative": 2e-6}}
-    loop = {
-        "steps": 20,
-        "frames": 8,
-        "objects": 3,
-        "seen": 18,
-        "counted": 17,
-        "lowest_iou": 0.99951,
-        "lowest_pointer_cosine": 0.9999912,
-    }
-    summary: Any = {"worst": worst, "masks": 0, "masks_counted": 0, "lowest_iou": None}
-    plain = say_summary(summary)
-    assert say_summary({**summary, "loop": loop}) == (
-        f"{plain}; 3 objects followed through 8 frames, 17 of 20 masks counted, "
-        "lowest IoU 0.99951, lowest cosine of a pointer 0.999991"
-    )
-    none = say_summary({**summary, "loop": {**loop, "lowest_iou": None}})
-    assert "lowest IoU none" in none

@@ -1,18 +1,11 @@
 """What a user is told of a reduced precision: all that was lost, and whether it pays."""
 
-import json
-import re
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from modelkiln.building import report
-from modelkiln.commands import inspect
 from modelkiln.report.page import Report, render_report, render_reports
 from modelkiln.report.quality import Quality, plot_quality, read_quality
-from modelkiln.report.summary import say_summary
 from tests.modelkiln.quality_case import BENEFIT, CHECKS, PLAN, miss
 
 
@@ -41,38 +34,6 @@ def _report(quality: Quality | None) -> Report:
 
 def _page(quality: Quality | None) -> str:
     return render_report(_report(quality))
-
-
-def test_the_summary_says_what_was_lost_and_gained() -> None:
-    assert say_summary(CHECKS["summary"], BENEFIT) == (
-        "51 of 51 linears INT8; SNR >= 31.2 dB (encoder image_embed), lowest mask IoU 0.9912, "
-        "0.36x the size, 1.52x as fast as float32 here"
-    )
-    assert say_summary(CHECKS["summary"]).endswith("0.36x the size")
-
-
-def test_the_summary_marks_random_weights_and_what_does_not_pay() -> None:
-    summary = miss(CHECKS, binding=False)["summary"]
-    speed = {"cpu": 0.9, "cuda": 1.01}
-    said = say_summary(summary, {**BENEFIT, "speed": speed, "pays": False})
-    assert "0.90x as fast as float32 here, 1.01x as fast as float32 on cuda" in said
-    assert said.endswith(
-        "does not pay here: neither smaller nor faster than float32; "
-        "gates not binding: random weights, 1 missed"
-    )
-
-
-def test_the_summary_of_features_and_of_fp16_names_what_there_is() -> None:
-    summary = CHECKS["summary"] | {"lowest_iou": None, "mode": "fp16"}
-    summary["linears"] = {"linears": 51, "quantized": 0}
-    assert say_summary(summary).startswith(
-        "FP16; SNR >= 31.2 dB (encoder image_embed), lowest cosine 0.999671, "
-    )
-
-
-def test_the_closed_loop_may_be_what_fares_worst() -> None:
-    summary = CHECKS["summary"] | {"loop": {"lowest_iou": 0.985}}
-    assert "lowest mask IoU 0.9850" in say_summary(summary)
 
 
 def test_a_verification_without_gates_has_no_quality() -> None:
@@ -146,71 +107,3 @@ def test_the_plot_marks_what_misses_the_gate(value: float) -> None:
     assert not ring["ok"]
     assert ring["x"] < plot["bounds"][0][0]
     assert ((200, "no signal") in plot["ends"]) == (value < -1e300)
-
-
-@pytest.fixture
-def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A target's folder and its manifest, with a store that has the record of its verification."""
-    (tmp_path / "verification.json").write_text(json.dumps(CHECKS))
-    (tmp_path / "quantization.json").write_text(json.dumps(PLAN))
-    steps = {
-        "tiny/image/onnx-fp32/verify": "of another",
-        "tiny/image/onnx-int8/verify": "own",
-    }
-    manifest = {
-        "target": "tiny/image/onnx-int8",
-        "model": "tiny",
-        "contract": {"name": "image", "version": 1},
-        "parameters": {},
-        "license": "Apache-2.0",
-        "modelkiln": "0",
-        "environment": {},
-        "weights": {"kind": "random", "seed": 0},
-        "files": {"quantization.json": {"bytes": 1, "sha256": "ab"}},
-        "graphs": {},
-        "verification": CHECKS["summary"],
-        "steps": {
-            name: {"key": key, "runner": "local", "sealed": "full"} for name, key in steps.items()
-        },
-    }
-    records = {
-        "own": {"benefit": BENEFIT, "timings": {}},
-        "of another": {"timings": {"encoder": {"load_seconds": 1, "run_seconds": 1, "runs": 1}}},
-    }
-    for module in (inspect, report):
-        monkeypatch.setattr(module, "find_manifest", lambda *_: manifest)
-        monkeypatch.setattr(module, "target_folder", lambda *_: tmp_path)
-    contract = SimpleNamespace(summary="an image")
-    target = SimpleNamespace(
-        name=manifest["target"], warning="", contract=contract, graphs=[], format="onnx-int8"
-    )
-    monkeypatch.setattr(inspect, "prepare", lambda *_: SimpleNamespace(target=target))
-    store = SimpleNamespace(record=lambda key: SimpleNamespace(metrics=records[key]))
-    return SimpleNamespace(kiln=SimpleNamespace(store=store), target=target, folder=tmp_path)
-
-
-def test_a_report_of_what_was_built_has_it_all(built: Any) -> None:
-    made = report.make_report(built.kiln, built.target)
-    quality = made.get("quality")
-    assert quality is not None and quality["benefit"] is not None
-    assert [one["node"] for one in quality["layers"]] == ["blocks.0.qkv", "patch_embed"]
-    assert made["parity"] == []
-    assert made["timings"] == []  # those of float32 are float32's
-    assert ">pays here<" in render_report(made)
-
-
-def test_inspect_shows_gates_and_what_was_left_out(
-    built: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    inspect.inspect_target(built.kiln, "tiny")
-    told = capsys.readouterr().out
-    assert re.search(r"snr_db +cpu +encoder image_embed +31.25 +20 +ok", told)
-    assert re.search(r"encoder high_res_feats_0 +no noise +20 +ok", told)
-    assert "1 layer left out: Conv was not asked for" in told
-    assert "verified: 51 of 51 linears INT8" in told and "1.52x as fast" in told
-    changed = miss(CHECKS, binding=False)
-    (built.folder / "verification.json").write_text(json.dumps(changed))
-    inspect.inspect_target(built.kiln, "tiny")
-    told = capsys.readouterr().out
-    assert "gates (not binding: random weights)" in told
-    assert re.search(r"mask_iou .* missed", told)

@@ -1,4 +1,4 @@
-"""The store at work: files in and out, records, two builders, scratch, collection."""
+"""The store at work: files in and out, records, two builders, other places and clocks."""
 
 import errno
 import os
@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,54 +13,8 @@ import pytest
 from modelkiln.errors import StoreError
 from modelkiln.store.audit import ProblemKind
 from modelkiln.store.store import Blob, DifferentBytes, Record, Store
-from modelkiln.util import atomic
-from modelkiln.util.flock import Held
-from modelkiln.util.hashing import CHUNK, JSON, sha256_bytes, sha256_json
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "artifacts", warn=refuse_warning)
-
-
-def refuse_warning(message: str) -> None:
-    raise AssertionError(message)
-
-
-def make_record(step: str, outputs: dict[str, Blob], salt: int = 0) -> Record:
-    document: dict[str, JSON] = {"step": step, "salt": salt}
-    return Record(
-        key=sha256_json(document),
-        step=step,
-        document=document,
-        outputs=outputs,
-        metrics={"nodes": 3},
-        provenance={"runner": "local"},
-    )
-
-
-def build(store: Store, step: str, data: bytes, salt: int = 0) -> Record:
-    return store.publish(make_record(step, {"out.bin": store.put_bytes(data)}, salt))
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Run work in a fork; return its pid. It exits 0 if it returns, 7 for other bytes."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except DifferentBytes:
-            status = 7
-        finally:
-            os._exit(status)
-    return pid
-
-
-def wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
+from modelkiln.util.hashing import CHUNK, sha256_bytes
+from tests.modelkiln.store.making import build, in_child, make_record, refuse_warning, wait
 
 # Files
 
@@ -134,13 +87,6 @@ def test_a_file_from_another_filesystem(store: Store) -> None:
         store.check(store.put(source))
     finally:
         source.unlink()
-
-
-@pytest.mark.parametrize("text", ["", "..", "A" * 64, "a" * 63, "a" * 65, "../" + "a" * 61])
-def test_a_digest_never_leads_out(store: Store, text: str) -> None:
-    for ask in (store.blob_path, store.record, store.record_path, store.step_lock):
-        with pytest.raises(ValueError, match="SHA-256"):
-            ask(text)
 
 
 def test_asking_makes_nothing(store: Store) -> None:
@@ -296,201 +242,6 @@ def test_the_lock_of_a_killed_builder_is_free(store: Store) -> None:
     with store.step_lock(key, on_wait):
         pass
     assert told == [pid]
-
-
-# Scratch
-
-
-def test_scratch_is_private_and_goes(store: Store) -> None:
-    first, second = store.scratch("tiny/export: ../x"), store.scratch("tiny/export: ../x")
-    assert first != second
-    assert first.parent == second.parent == store.root / "scratch"
-    assert first.stat().st_mode & 0o777 == 0o700
-    assert store.reap() == []
-    (first / "inputs").mkdir()
-    (first / "inputs" / "file").write_text("x")
-    (first / "inputs").chmod(0o500)
-    store.discard(first)
-    assert not first.exists()
-    assert second.is_dir()
-
-
-def test_only_the_scratch_of_the_dead_is_reaped(store: Store) -> None:
-    ready, tell = os.pipe()
-
-    def work() -> None:
-        folder = store.scratch("dead")
-        (folder / "file").write_text("x")
-        os.write(tell, b"x")
-        signal.pause()
-
-    mine = store.scratch("mine")
-    pid = in_child(work)
-    os.read(ready, 1)
-    other = Store(store.root)
-    assert other.reap() == []
-    os.kill(pid, signal.SIGKILL)
-    wait(pid)
-    assert [path.name[:4] for path in other.reap(dry_run=True)] == ["dead"]
-    assert [path.name[:4] for path in other.reap()] == ["dead"]
-    assert [path for path in mine.parent.iterdir() if path.is_dir()] == [mine]
-    assert sorted(path.name for path in mine.parent.iterdir()) == [mine.name, f"{mine.name}.lease"]
-
-
-def test_scratch_without_a_lease_is_dead(store: Store) -> None:
-    mine = store.scratch("mine")
-    stray = mine.with_name("stray")
-    (stray / "inner").mkdir(parents=True)
-    mine.with_name("alone.lease").write_text("")
-    mine.with_name("file").write_text("")
-    outside = store.root.parent / "outside"
-    outside.mkdir()
-    mine.with_name("link").symlink_to(outside)
-    assert {path.name for path in store.reap()} == {"stray", "file", "link"}
-    assert {path.name for path in mine.parent.iterdir()} == {mine.name, f"{mine.name}.lease"}
-    assert outside.is_dir()
-
-
-def test_a_stage_that_outlives_its_builder_keeps_its_scratch(store: Store) -> None:
-    import subprocess
-
-    name, tell = os.pipe()
-
-    def work() -> None:
-        folder = store.scratch("orphan")
-        child = subprocess.Popen(["sleep", "30"], pass_fds=[store.lease(folder)])
-        os.write(tell, f"{child.pid}".encode())
-
-    assert wait(in_child(work)) == 0
-    child = int(os.read(name, 20))
-    assert store.reap() == []
-    os.kill(child, signal.SIGKILL)
-    end = time.monotonic() + 5
-    while not (reaped := store.reap()) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert [path.name[:6] for path in reaped] == ["orphan"]
-
-
-def test_only_the_temporary_files_of_the_dead_are_reaped(store: Store) -> None:
-    build(store, "s", b"1")
-    out = store.root / "out" / "target"
-    out.mkdir(parents=True)
-    places = [store.cas, store.records, store.records / "latest", out]
-    dead = [folder / f"{atomic.TEMP_PREFIX}1-dead" for folder in places]
-    for path in dead:
-        path.write_text("half")
-        os.utime(path, (2**33, 2**33))
-    with atomic.temporary(store.cas) as (_, alive):
-        assert sorted(Store(store.root).reap()) == sorted(dead)
-        assert alive.exists()
-    assert not alive.exists()
-
-
-# Collection
-
-
-def test_what_is_wanted_stays_and_the_rest_goes(store: Store) -> None:
-    shared = store.put_bytes(b"shared")
-    kept = store.publish(make_record("kept", {"a": shared, "b": store.put_bytes(b"kept")}))
-    gone = store.publish(make_record("gone", {"a": shared, "b": store.put_bytes(b"gone!")}))
-    store.put_bytes(b"nobody's")
-    before = sorted(store.root.rglob("*"))
-    planned = store.gc([kept.key], dry_run=True)
-    assert planned.dry_run
-    assert [path for path in before if not path.exists()] == []
-    done = store.gc([kept.key])
-    assert done.records == planned.records == ("gone",)
-    assert done.files == planned.files == 2
-    assert done.bytes_freed == planned.bytes_freed >= len(b"gone!" + b"nobody's")
-    assert done.bytes_kept == len(b"shared" + b"kept")
-    assert store.hit(kept.key) == kept
-    assert store.record(gone.key) is store.latest("gone") is None
-    assert store.latest("kept") == kept
-    assert store.verify() == []
-    assert len(list(store.cas.glob("??/*"))) == 2
-
-
-def test_the_young_stay_and_a_wrong_clock_costs_nothing(store: Store) -> None:
-    records = [build(store, name, name.encode()) for name in ("old", "new", "future")]
-    now = time.time()
-    for record, age in zip(records, (40 * 86400, 0, -(10**8)), strict=True):
-        path = store.record_path(record.key)
-        path.chmod(0o644)
-        os.utime(path, (now - age, now - age))
-    assert store.gc([], keep_days=30).records == ("old",)
-    assert [store.hit(record.key) is not None for record in records] == [False, True, True]
-
-
-def test_leftovers_go(store: Store) -> None:
-    record = build(store, "s", b"1")
-    path = store.blob_path(record.outputs["out.bin"].sha256)
-    path.unlink()
-    path.mkdir()
-    (path / "inner").write_text("12345")
-    quiet = Store(store.root, warn=lambda _message: None)
-    with pytest.raises(StoreError):
-        quiet.check(record.outputs["out.bin"])
-    with quiet.step_lock(record.key):
-        pass
-    assert quiet.gc([record.key], dry_run=True).leftovers == 1
-    report = quiet.gc([record.key])
-    assert (report.leftovers, report.bytes_freed) == (1, 5)
-    assert list(store.quarantine.iterdir()) == []
-    assert sorted(lock.name for lock in store.locks.glob("*.lock")) == ["store.lock"]
-
-
-def test_a_stranger_in_the_store_is_named_and_left_alone(store: Store) -> None:
-    build(store, "s", b"1")
-    strangers = [store.cas / "README", store.cas / "ab" / "note.txt", store.records / "x.json"]
-    for path in strangers:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("mine")
-    store.gc([])
-    assert {problem.path for problem in store.verify()} == set(strangers)
-
-
-def test_a_collection_waits_for_no_builder(store: Store) -> None:
-    ready, tell = os.pipe()
-
-    def work() -> None:
-        with store.in_use():
-            store.put_bytes(b"just made, not yet recorded")
-            os.write(tell, b"x")
-            signal.pause()
-
-    pid = in_child(work)
-    os.read(ready, 1)
-    with pytest.raises(Held, match="in use") as caught:
-        store.gc([])
-    assert f"process {pid} on {os.uname().nodename} since" in caught.value.why
-    assert caught.value.exit_code == 8
-    assert len(list(store.cas.glob("??/*"))) == 1
-    os.kill(pid, signal.SIGKILL)
-    wait(pid)
-    assert store.gc([]).files == 1
-
-
-def test_builders_and_collections_at_once(store: Store) -> None:
-    def work() -> None:
-        for number in range(15):
-            with store.in_use():
-                record = build(store, f"s{os.getpid()}", b"%d" % number, salt=number)
-                assert store.hit(record.key) == record
-                store.check(record.outputs["out.bin"])
-
-    pids = [in_child(work), in_child(work)]
-    collected = 0
-    alive = set(pids)
-    while alive:
-        try:
-            collected += store.gc([]).files
-        except Held:
-            time.sleep(0.001)
-        for pid in list(alive):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                alive.discard(pid)
-    assert [wait(pid) for pid in pids] == [0, 0]
-    assert store.verify() == []
 
 
 # Other places, other clocks

@@ -10,6 +10,7 @@ import pytest
 from modelkiln.errors import EnvironmentFailure, OutOfSpace
 from modelkiln.util import machine
 from modelkiln.util.machine import (
+    Probe,
     base_python,
     check_platform,
     cpu_count,
@@ -18,11 +19,12 @@ from modelkiln.util.machine import (
     gpu_identity,
     interpreter,
     memory_available,
+    probe_command,
+    probe_gpu,
     require_disk,
     require_gpu,
     unshare_command,
 )
-from modelkiln.util.units import human_bytes
 
 
 def test_this_machine_is_supported() -> None:
@@ -127,14 +129,6 @@ def test_disk(tmp_path: Path) -> None:
     assert "store.gc" in caught.value.next
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (156_008_466, "156.0 MB"), (5 * 10**12, "5.0 TB")],
-)
-def test_human_bytes(count: int, text: str) -> None:
-    assert human_bytes(count) == text
-
-
 def test_unshare_takes_the_network_away() -> None:
     command = unshare_command()
     if command is None:
@@ -176,3 +170,14 @@ def test_a_gpu_is_missed_only_where_there_is_none() -> None:
     with pytest.raises(EnvironmentFailure, match="no GPU for a step") as caught:
         require_gpu(False, "a step")
     assert caught.value.exit_code == 4
+
+
+def test_probe_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not probe_gpu().found
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 570.1, 9.0'\n")
+    program.chmod(0o755)
+    assert probe_gpu() == Probe(found=True, detail="NVIDIA H200, 570.1, 9.0")
+    program.write_text("#!/bin/sh\necho 'no driver' >&2\nexit 9\n")
+    assert probe_command("nvidia-smi") == Probe(found=False, detail="nvidia-smi failed: no driver")

@@ -1,0 +1,49 @@
+"""`invoke doctor`: what was found, as lines or as JSON, and how it ends."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from modelkiln.building.kiln import Kiln
+from modelkiln.commands import doctor
+from modelkiln.commands.doctor_checks import Finding, Severity, Surroundings
+from modelkiln.errors import EnvironmentFailure
+
+MakeKiln = Callable[..., Kiln]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Surroundings]:
+    """What the diagnosis looked at; it finds one warning, and a problem where it is offline."""
+    seen: list[Surroundings] = []
+
+    def diagnose(here: Surroundings) -> list[Finding]:
+        seen.append(here)
+        worst = Severity.PROBLEM if here.offline else Severity.WARNING
+        return [Finding(severity=worst, about="disk", message="It is small.", remedy="Buy one.")]
+
+    monkeypatch.setattr(doctor, "diagnose", diagnose)
+    return seen
+
+
+def test_a_warning_stops_nothing(
+    make_kiln: MakeKiln, asked: list[Surroundings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kiln = make_kiln()
+    doctor.examine(kiln)
+    said = capsys.readouterr().out
+    assert "disk" in said and "It is small." in said and "Buy one." in said
+    (here,) = asked
+    assert (here.artifacts, here.cache) == (kiln.artifacts, kiln.cache)
+    assert [one.name for one in here.environments] == ["bare", "export"]
+    assert {one.file for one in here.checkpoints} > {"toy_a.pt", "sam2.1_hiera_tiny.pt"}
+
+
+def test_a_problem_is_told_and_ends_with_4(
+    make_kiln: MakeKiln, asked: list[Surroundings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(EnvironmentFailure) as caught:
+        doctor.examine(make_kiln(offline=True), as_json=True)
+    assert caught.value.exit_code == 4
+    assert "It is small." in json.dumps(json.loads(capsys.readouterr().out))
