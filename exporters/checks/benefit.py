@@ -114,9 +114,9 @@ def peak_memory(
     except EOFError:
         process.join()
         raise StageError(
-            f"The memory that {path.name} takes could not be measured",
-            f"its process ended with status {process.exitcode}",
-            "look whether the machine is out of memory, and build again",
+            f"The memory that {path.name} takes could not be measured.",
+            f"Its process ended with status {process.exitcode}.",
+            "Check whether the machine is out of memory, and build again.",
         ) from None
     finally:
         process.join()

@@ -35,7 +35,7 @@ class Runtime:
                 self.sessions[name] = Session(path, threads, ERRORS_ALONE, config, provider)
             except RuntimeFailure as failure:
                 raise not_verified(
-                    f"onnxruntime cannot load the graph {name}", _shorten(failure)
+                    f"ONNX Runtime cannot load the graph {name}.", _shorten(failure)
                 ) from failure
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -47,7 +47,7 @@ class Runtime:
             outputs = session.run(feeds)
         except RuntimeFailure as failure:
             raise not_verified(
-                f"onnxruntime cannot run the graph {graph} on {shapes}", _shorten(failure)
+                f"ONNX Runtime cannot run the graph {graph} on {shapes}.", _shorten(failure)
             ) from failure
         if graph not in self.samples or _rank(feeds) < _rank(self.samples[graph]):
             self.samples[graph] = feeds

@@ -106,9 +106,9 @@ def collect(traced: Path, golden: Mapping[str, Any], out: Path) -> None:
         write_files(read_graph(traced), golden, out, traced.parent)
     elif any(file != traced for file in traced.parent.iterdir()):
         raise StageError(
-            f"The graph {golden['name']} is larger than the 2 GB at which an ONNX file ends",
-            f"its contract has no data file beside {golden['file']} for the weights",
-            "give the graph `data` in the contract's file in catalog/contracts",
+            f"The graph {golden['name']} is larger than the 2 GB at which an ONNX file ends.",
+            f"Its contract has no data file beside {golden['file']} for the weights.",
+            "Give the graph `data` in the contract's file in catalog/contracts.",
         )
     else:
         traced.replace(out / golden["file"])
@@ -246,9 +246,9 @@ def _read(file: BinaryIO, size: int, name: str) -> Iterator[bytes]:
         piece = file.read(min(size, _CHUNK))
         if not piece:
             raise StageError(
-                f"The file of the weight {name} ends {size} bytes too early",
-                "the exporter did not finish it, or it was changed since",
-                "build it again",
+                f"The file of the weight {name} ends {size} bytes too early.",
+                "The exporter did not finish it, or it was changed since.",
+                "Build it again.",
             )
         size -= len(piece)
         yield piece

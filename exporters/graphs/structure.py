@@ -11,7 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from onnx.shape_inference import InferenceError, infer_shapes
 
-from exporters.protocol import StageError
+from exporters.protocol import StageError, as_sentence
 
 # Smaller constants (scales, axes, shapes) are part of a graph's structure.
 WEIGHT_ELEMENTS: Final = 64
@@ -31,15 +31,15 @@ def read_graph(path: Path) -> ModelProto:
     """Read an ONNX file.
 
     Raises:
-        StageError: It is no ONNX model.
+        StageError: It is not an ONNX model.
     """
     try:
         return onnx.load_model(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no public base
         raise StageError(
-            f"{path.name} is not an ONNX model",
-            f"{type(error).__name__}: {error}",
-            "build it again",
+            f"{path.name} is not an ONNX model.",
+            f"Reading it failed with {type(error).__name__}: {error}",
+            "Build it again.",
         ) from error
 
 
@@ -229,9 +229,9 @@ def infer_strictly(model: ModelProto) -> ModelProto:
         return infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
     except InferenceError as error:
         raise StageError(
-            f"Strict shape inference fails on {model.graph.name or 'a graph'}",
-            " ".join(str(error).split())[:500],
-            "this is a fault of the exporter or of the simplifier: try --simplifier none",
+            f"Strict shape inference fails on {model.graph.name or 'a graph'}.",
+            f"ONNX says: {' '.join(str(error).split())[:500]}",
+            "This is a fault of the exporter or of the simplifier: try --simplifier none.",
         ) from error
 
 
@@ -245,9 +245,9 @@ def declare_outputs(model: ModelProto, golden: Mapping[str, Any]) -> None:
         problem = compare_dims(dims_of(output), wanted["dims"])
         if problem or output.name != wanted["name"]:
             raise StageError(
-                f"The graph {golden['name']} has another output {output.name} than its contract",
-                problem or f"the contract's is called {wanted['name']}",
-                "this is a fault of the exporter, or the contract is of another picture size",
+                f"The graph {golden['name']} has another output {output.name} than its contract.",
+                as_sentence(problem or f"the contract's is called {wanted['name']}"),
+                "This is a fault of the exporter, or the contract is of another picture size.",
             )
         shape = output.type.tensor_type.shape
         shape.ClearField("dim")

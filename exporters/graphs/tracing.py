@@ -77,9 +77,9 @@ def _require_eval(module: torch.nn.Module, when: str) -> None:
         raise AssertionError(f"{when} the trace, in training mode: {', '.join(training[:4])}")
 
 
-def _misfit(golden: Mapping[str, Any], why: str) -> StageError:
+def _misfit(golden: Mapping[str, Any], fault: str) -> StageError:
     return StageError(
-        f"The graph {golden['name']} does not fit its contract",
-        f"in the contract {why}",
-        "build the contract with a model of its picture size",
+        f"The graph {golden['name']} does not fit its contract.",
+        f"In the contract {fault}.",
+        "Build the contract with a model of its picture size.",
     )

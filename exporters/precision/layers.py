@@ -138,7 +138,7 @@ def _refuse(layer: Layer, node: NodeProto, weight: TensorProto, op_types: Collec
     if layer.op == "Conv" and weight.dims[1] < LEAST_CHANNELS:
         return f"a convolution of {weight.dims[1]} input channels has no integer kernel"
     if layer.op == "MatMul" and len(weight.dims) != 2:
-        return "its weight is no matrix"
+        return "its weight is not a matrix"
     if layer.op == "Gemm":
         for name, plain in (("alpha", 1.0), ("beta", 1.0)):
             if name in attributes and attributes[name].f != plain:
@@ -146,7 +146,7 @@ def _refuse(layer: Layer, node: NodeProto, weight: TensorProto, op_types: Collec
         if "transA" in attributes and attributes["transA"].i:
             return "its activation is transposed"
         if len(node.input) > 2 and not layer.bias:
-            return "what it adds is no constant"
+            return "what it adds is not a constant"
     return ""
 
 

@@ -201,9 +201,9 @@ class QdqWriter:
     def _scale(self, layer: Layer) -> np.float32:
         if layer.input not in self.ranges:
             raise StageError(
-                f"The activation {layer.input} has no range",
-                "the calibration was made for other layers",
-                "report this as a fault of the plan",
+                f"The activation {layer.input} has no range.",
+                "The calibration was made for other layers.",
+                "Report this as a fault of the plan.",
             )
         steps = FP8_LARGEST if self.fp8 else INT8_LARGEST
         return scale_of(self.ranges[layer.input], steps, half=self.half)

@@ -46,9 +46,9 @@ def run(step: Step) -> Result:
         opset = opsets_of(model).get("")
         if opset != step.param("opset"):
             raise StageError(
-                f"The traced graph {golden['name']} has opset {opset}, not {step.param('opset')}",
-                "the export step was made for another opset",
-                "report this as a fault of the plan",
+                f"The traced graph {golden['name']} has opset {opset}, not {step.param('opset')}.",
+                "The export step was made for another opset.",
+                "Report this as a fault of the plan.",
             )
         finished = convert_graph(model, golden, step)
         write_files(finished, golden, step.out, path.parent)

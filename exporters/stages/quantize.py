@@ -28,7 +28,7 @@ from exporters.graphs.structure import (
 from exporters.memory import return_freed_memory
 from exporters.precision.layers import find_layers
 from exporters.precision.qdq import Layout, QdqWriter
-from exporters.protocol import Result, StageError, Step, report_progress, write_json
+from exporters.protocol import Result, StageError, Step, as_sentence, report_progress, write_json
 
 
 class Mode(StrEnum):
@@ -131,9 +131,11 @@ class _Quantizer:
         """Write the graph's files; return its part of `quantization.json`."""
         if not self._chosen and self._mode is not Mode.FP16:
             raise StageError(
-                f"The graph {self._golden['name']} has no layer to quantize",
-                self._layers[0].reason if self._layers else "it has no layer with constant weights",
-                "name other operators with --op-types-to-quantize, or build the float32 format",
+                f"The graph {self._golden['name']} has no layer to quantize.",
+                as_sentence(
+                    self._layers[0].reason if self._layers else "it has no constant weights"
+                ),
+                "Name other operators with --op-types-to-quantize, or build the float32 format.",
             )
         model, scales = self._quantize()
         chosen = [] if scales is None else self._chosen

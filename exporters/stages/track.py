@@ -142,9 +142,9 @@ def _open(step: Step) -> Video:
     titles = step.params.get("frame_names")
     if titles is not None and len(titles) != len(frames):
         raise StageError(
-            f"{step.step} was given {len(titles)} names for {len(frames)} pictures",
-            "frame_names names each picture of a folder, in order",
-            "report this as a fault of the plan",
+            f"{step.step} was given {len(titles)} names for {len(frames)} pictures.",
+            "The parameter frame_names names each picture of a folder, in order.",
+            "Report this as a fault of the plan.",
         )
     report_progress(None, "reading through the video")
     if VIDEO in step.inputs:

@@ -141,7 +141,7 @@ def test_what_is_no_number_stops_a_calibration(encoder: Path, tmp_path: Path) ->
     picture = make_picture(0)
     observer.run({"image": picture})
     picture[0, 1, 20, 20] = np.nan
-    with pytest.raises(StageError, match="no number"):
+    with pytest.raises(StageError, match="NaN or infinite"):
         observer.run({"image": picture})
 
 

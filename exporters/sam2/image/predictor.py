@@ -206,8 +206,8 @@ def _points_of(prompt: PromptSet) -> list[tuple[float, float, int]]:
 
 def _no_mask_input() -> StageError:
     return StageError(
-        "This target takes no mask prompt",
-        "its contract has no mask_input",
-        "leave --mask out, or use the contract image",
+        "This target takes no mask prompt.",
+        "Its contract has no mask_input.",
+        "Leave --mask out, or use the contract image.",
         exit_code=BAD_INPUT,
     )

@@ -252,9 +252,9 @@ def preprocess_frame(picture: NDArray[np.uint8], size: int) -> Floats:
 def one_prompt_only(number: int, frame: int) -> StageError:
     """Why the classic contracts refuse a second prompt of an object."""
     return StageError(
-        f"Object {number} is prompted once more on frame {frame}",
-        "this contract knows one prompt an object: it takes neither a mask to correct nor a "
-        "second conditioning frame",
-        "prompt each object once, or use the contract tracker-ex",
+        f"Object {number} is prompted once more on frame {frame}.",
+        "This contract knows one prompt an object: it takes neither a mask to correct nor a "
+        "second conditioning frame.",
+        "Prompt each object once, or use the contract tracker-ex.",
         exit_code=BAD_INPUT,
     )

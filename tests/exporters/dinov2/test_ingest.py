@@ -121,7 +121,7 @@ def _refuse(model: str, tensors: Tensors, folder: Path) -> StageError:
     )
     with pytest.raises(StageError) as failure:
         run(step)
-    assert failure.value.what == f"The checkpoint is not one of {model}"
+    assert failure.value.what == f"The checkpoint is not one of {model}."
     assert failure.value.exit_code == BAD_INPUT
     return failure.value
 
@@ -172,7 +172,7 @@ def test_another_model_s_checkpoint_is_recognized(asked: str, given: str, tmp_pa
     }
     error = _refuse(asked, tensors, tmp_path)
     assert f"it has the shape of {given}" in error.why
-    assert error.next == f"name {given} in the target instead"
+    assert error.next == f"Name {given} in the target instead."
 
 
 @pytest.mark.parametrize("model", SHRUNKEN)

@@ -138,7 +138,7 @@ def test_another_model_is_recognized(
     with pytest.raises(StageError, match="is not one of") as failure:
         ingest(tmp_path / "other.safetensors", "safetensors")
     assert f"it has the shape of {relative}" in failure.value.why
-    assert failure.value.next == f"name {relative} in the target instead"
+    assert failure.value.next == f"Name {relative} in the target instead."
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not here</html>", b"PK\x03\x04 cut short"])

@@ -341,7 +341,7 @@ BOXES = [_prompt(number, 0, box=[0, 0, 9, 9]) for number in range(1, MAX_OBJECTS
     [
         ([], "no prompt"),
         (None, "no prompt"),
-        ("1,2", "prompts is"),
+        ("1,2", "prompts are"),
         ([7], "not a prompt"),
         ([{"object": 1, "points": [[1, 1, 1]]}], "not a prompt"),
         ([_prompt(True, 0, points=[[1, 1, 1]])], "not a prompt"),
@@ -349,7 +349,7 @@ BOXES = [_prompt(number, 0, box=[0, 0, 9, 9]) for number in range(1, MAX_OBJECTS
         ([_prompt(LARGEST_NUMBER + 1, 0, points=[[1, 1, 1]])], "number 256"),
         ([POINT, POINT], "twice on frame 0"),
         (BOXES, f"{MAX_OBJECTS + 1} objects are more than fit"),
-        ([_prompt(3)], "Object 3 on frame 0: There is no prompt"),
+        ([_prompt(3)], "Object 3 has no prompt on frame 0"),
         ([_prompt(1, -1, points=[[1, 1, 1]])], "on frame -1"),
     ],
 )
@@ -363,7 +363,7 @@ def test_what_no_video_could_mend_is_refused_before_it_is_read(
     ("prompts", "reason"),
     [
         ([_prompt(1, FRAMES, points=[[1, 1, 1]])], f"on frame {FRAMES}"),
-        ([_prompt(2, 1, points=[[WIDTH, 1, 1]])], "Object 2 on frame 1: The point 120,1"),
+        ([_prompt(2, 1, points=[[WIDTH, 1, 1]])], "outside the picture (object 2 on frame 1)."),
         ([_prompt(2, 1, box=[0, 0, WIDTH + 1, 9])], "does not lie within"),
         ([_prompt(2, 1, box=[5, 5, 5, 9])], "is empty"),
         ([_prompt(2, 1, box=[9, 5, 5, 9])], "is reversed"),
