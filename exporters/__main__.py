@@ -91,7 +91,9 @@ def _explain(error: Exception) -> StageError:
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it arose from, says so; native libraries say it in words."""
+    """Return whether an error, or one that it arose from, says so; native libraries say it in
+    words.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             return True

@@ -105,7 +105,7 @@ class Result:
 
 
 def report_progress(fraction: float | None, message: str) -> None:
-    """Tells the runner how far the stage is; `fraction` is 0 to 1, or None when it cannot know."""
+    """Tell the runner how far the stage is; `fraction` is 0 to 1, or None when it cannot know."""
     line = json.dumps({"progress": fraction, "message": message})
     stream = _progress_stream or sys.stdout
     stream.write(line + "\n")

@@ -39,7 +39,9 @@ class _Edit:
 
 
 def package_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a package's .py and .yaml files, sorted by name."""
+    """Return the SHA-256 over the names and contents of a package's .py and .yaml files, sorted by
+    name.
+    """
     whole = hashlib.sha256()
     for file in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
         if file.suffix in _SUFFIXES and file.is_file():
@@ -237,7 +239,9 @@ def _apply(name: str, edit: _Edit, before: bytes | None) -> bytes | None:
 
 
 def _is_anchored(hunk: "PatchHunk", length: int) -> bool:
-    """Whether lines of context follow the last change, or, as git wants it, the file's end does."""
+    """Return whether lines of context follow the last change, or, as git wants it, the file's end
+    does.
+    """
     marks = [line[:1] for line in hunk.lines if line[:1] != b"\\"]
     return marks[-1:] == [b" "] or hunk.old_start + max(hunk.old_count, 1) - 1 == length
 

@@ -59,7 +59,7 @@ class Runtime:
         return outputs
 
     def describe_times(self) -> dict[str, Any]:
-        """How long loading and running each graph took."""
+        """Return how long loading and running each graph took."""
         return {
             name: {
                 "load_seconds": round(session.load_seconds, 4),
@@ -71,7 +71,7 @@ class Runtime:
 
 
 def _rank(feeds: Arrays) -> tuple[int, int]:
-    """Few pictures or objects before many, then large inputs before small ones."""
+    """Return a key: few pictures or objects before many, then large inputs before small ones."""
     batch = max((value.shape[0] for value in feeds.values() if value.ndim), default=1)
     return batch, -sum(value.nbytes for value in feeds.values())
 

@@ -43,7 +43,9 @@ def summarize(checks: Iterable[Check]) -> dict[str, Any]:
 
 
 def summarize_together(checks: Sequence[Check]) -> dict[str, Any]:
-    """How the graphs fared together: masks, and where there are any scores and steps of a loop."""
+    """Return how the graphs fared together: masks, and where there are any scores and steps of a
+    loop.
+    """
     masks = [check for check in checks if isinstance(check, MaskCheck)]
     scores = [check for check in checks if isinstance(check, ScoreCheck)]
     steps = [check for check in checks if isinstance(check, LoopCheck)]

@@ -33,12 +33,13 @@ def files_of(golden: Mapping[str, Any]) -> list[str]:
 
 
 def total_bytes(files: Iterable[Path]) -> int:
-    """How many bytes some files have together."""
+    """Return how many bytes some files have together."""
     return sum(file.stat().st_size for file in files)
 
 
 def lay_out(model: ModelProto, location: str) -> dict[str, Entries]:
-    """Where the larger initializers of a model lie: ONNX's entries by the tensors' names, in order.
+    """Return where the larger initializers of a model lie: ONNX's entries by the tensors' names, in
+    order.
 
     Args:
         model: The graph; where its tensors lie now does not matter.
@@ -90,7 +91,7 @@ def write_files(model: ModelProto, golden: Mapping[str, Any], out: Path, source:
 
 
 def collect(traced: Path, golden: Mapping[str, Any], out: Path) -> None:
-    """Brings a traced graph into its contract's files.
+    """Bring a traced graph into its contract's files.
 
     A graph over 2 GB is traced into a file for each tensor, beside the graph.
 
@@ -200,7 +201,7 @@ def _describe(entries: Entries | None) -> str:
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor of a model: initializers and attributes, inner graphs' included."""
+    """Yield every tensor of a model: initializers and attributes, inner graphs' included."""
     for graph in all_graphs(model.graph):
         yield from graph.initializer
         for node in graph.node:

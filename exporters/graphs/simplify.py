@@ -30,7 +30,7 @@ class Simplifier(StrEnum):
 
 
 def simplify_apart(tool: Simplifier, model: ModelProto, scratch: Path, step: str) -> ModelProto:
-    """Simplifies a model in a child process.
+    """Simplify a model in a child process.
 
     Args:
         tool: The tool; `none` returns the model itself.

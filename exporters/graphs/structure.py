@@ -77,7 +77,7 @@ def all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
 
 
 def count_ops(model: ModelProto) -> dict[str, int]:
-    """How many nodes of each operator a model has, inner graphs included, sorted by name."""
+    """Return how many nodes of each operator a model has, inner graphs included, sorted by name."""
     ops = Counter(
         f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         for graph in all_graphs(model.graph)
@@ -108,12 +108,12 @@ def opsets_of(model: ModelProto) -> dict[str, int]:
 
 
 def is_external(tensor: TensorProto) -> bool:
-    """Whether a tensor's values lie in another file."""
+    """Return whether a tensor's values lie in another file."""
     return tensor.data_location == TensorProto.EXTERNAL
 
 
 def size_of(tensor: TensorProto) -> int:
-    """How many bytes a tensor's values take."""
+    """Return how many bytes a tensor's values take."""
     item: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     return _count(tensor) * item
 
@@ -153,7 +153,7 @@ def set_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
 
 
 def rejoin(structure: ModelProto, aside: Mapping[str, TensorProto]) -> None:
-    """Undoes `set_aside` after the structure was edited; constants without a use are left out."""
+    """Undo `set_aside` after the structure was edited; constants without a use are left out."""
     graph = structure.graph
     _replace(graph.input, [value for value in graph.input if value.name not in aside])
     used = {name for inner in all_graphs(graph) for node in inner.node for name in node.input}
@@ -260,7 +260,7 @@ def declare_outputs(model: ModelProto, golden: Mapping[str, Any]) -> None:
 
 
 def compare_dims(inferred: Dims | None, wanted: Sequence[int | str]) -> str:
-    """Says how inferred dims contradict a contract's; empty where they bear them out."""
+    """Say how inferred dims contradict a contract's; empty where they bear them out."""
     if inferred is None or len(inferred) != len(wanted):
         return f"its inferred shape is {inferred}, the contract's {list(wanted)}"
     for found, dim in zip(inferred, wanted, strict=True):

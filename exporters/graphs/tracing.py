@@ -21,7 +21,7 @@ class Graph:
 
 
 def trace(graph: Graph, golden: Mapping[str, Any], opset: int, path: Path) -> None:
-    """Traces a module with TorchScript and writes it as ONNX.
+    """Trace a module with TorchScript and write it as ONNX.
 
     The trace follows one run on the examples; axes that the contract names are dynamic. Weights of
     more than 2 GB become files of their own, beside the graph.

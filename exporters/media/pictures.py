@@ -60,7 +60,7 @@ def resize(
     width: int,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> NDArray[np.uint8]:
-    """Squashes a picture to a size, whatever its proportions.
+    """Squash a picture to a size, whatever its proportions.
 
     Args:
         picture: uint8 [H, W, 3].
@@ -94,12 +94,12 @@ def preprocess(
     width: int,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> NDArray[np.float32]:
-    """`normalize(resize(...))`: uint8 [H, W, 3] to float32 [1, 3, height, width]."""
+    """Resize and normalize: uint8 [H, W, 3] to float32 [1, 3, height, width]."""
     return normalize(resize(picture, height, width, resample))
 
 
 def masks_to_picture(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resamples mask logits bilinearly, with half-pixel centres and without antialiasing.
+    """Resample mask logits bilinearly, with half-pixel centres and without antialiasing.
 
     This is `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`, the step
     with which upstream brings its masks back to the picture.
@@ -127,7 +127,9 @@ def masks_to_picture(logits: NDArray[np.float32], height: int, width: int) -> ND
 def _taps(
     source: int, wanted: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each wanted sample: its two neighbours in the source, and the weight of the second."""
+    """Return for each wanted sample its two neighbours in the source, and the weight of
+    the second.
+    """
     scale = np.float32(source) / np.float32(wanted)
     centres = (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     centres = np.clip(centres, 0, source - 1, dtype=np.float32)

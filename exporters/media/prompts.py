@@ -31,7 +31,7 @@ class PromptSet:
     mask: NDArray[np.bool_] | None = None
 
     def describe(self) -> str:
-        """In words, such as "2 points and a box"."""
+        """Return it in words, such as "2 points and a box"."""
         count = len(self.points)
         parts = [f"{count} points" if count > 1 else "a point"] if count else []
         parts += ["a box"] if self.box else []

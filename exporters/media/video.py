@@ -82,7 +82,7 @@ class Video:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorts names as people count: frame2 before frame10."""
+    """Sort names as people count: frame2 before frame10."""
     return sorted(names, key=_natural)
 
 
@@ -278,7 +278,7 @@ def _upright(frame: VideoFrame, threads: int) -> Pixels:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Run of digits as numbers, between runs of anything else."""
+    """Return runs of digits as numbers, between runs of anything else."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-1, name)]
 
@@ -288,7 +288,7 @@ def _reason(error: Exception) -> str:
 
 
 def _undecodable(name: str, number: int, why: str) -> StageError:
-    """Near: data lies in another order than it is shown, and threads decode ahead."""
+    """Say near: data lies in another order than it is shown, and threads decode ahead."""
     return _refuse(
         f"The video {name} cannot be decoded near frame {number}.",
         why,

@@ -26,7 +26,7 @@ _NUMBERED: Final = re.compile(r"[0-9]{5}-(?=.)")
 
 
 def resample_of(preprocessing: Mapping[str, Any]) -> Image.Resampling:
-    """Pillow's filter for a contract's `[preprocessing]`: the first word of its `resize`.
+    """Return Pillow's filter for a contract's `[preprocessing]`: the first word of its `resize`.
 
     Raises:
         StageError: It is none of `RESAMPLINGS`.
@@ -43,7 +43,7 @@ def resample_of(preprocessing: Mapping[str, Any]) -> Image.Resampling:
 
 
 def random_picture(height: int, width: int, seed: int) -> NDArray[np.float32]:
-    """Uniform 8-bit noise, normalized as a picture is.
+    """Draw uniform 8-bit noise, normalized as a picture is.
 
     Args:
         height: In pixels.
@@ -73,7 +73,7 @@ class PictureReader:
         resample: Image.Resampling,
         count: int,
     ) -> None:
-        """Names the pictures; none is opened yet.
+        """Name the pictures; none is opened yet.
 
         Args:
             files: The pictures by name, in their order; those beyond `count` are spare. What

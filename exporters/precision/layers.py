@@ -58,7 +58,7 @@ class Layer:
 
 
 def find_layers(model: ModelProto, op_types: Collection[str]) -> list[Layer]:
-    """Every linear layer and convolution of a graph, in its order.
+    """Return every linear layer and convolution of a graph, in its order.
 
     Args:
         model: The graph; its weights are not read, so they may lie in another file.
@@ -131,7 +131,7 @@ def _describe_left(node: NodeProto, weight: TensorProto) -> Layer:
 
 
 def _refuse(layer: Layer, node: NodeProto, weight: TensorProto, op_types: Collection[str]) -> str:
-    """Why a layer stays as it is; empty where it does not."""
+    """Return why a layer stays as it is; empty where it does not."""
     if layer.kind.value not in op_types:
         return f"{layer.kind.value} is not among the operators to quantize"
     attributes = {entry.name: entry for entry in node.attribute}

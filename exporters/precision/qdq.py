@@ -71,7 +71,7 @@ class QdqWriter:
     _activations: dict[tuple[str, bool], str] = field(default_factory=dict)
 
     def write(self, layers: Sequence[Layer]) -> dict[str, float]:
-        """Quantizes these layers; returns the scale of each one's activation, by its output.
+        """Quantize these layers; return the scale of each one's activation, by its output.
 
         Raises:
             StageError: A layer's activation has no range.
@@ -111,7 +111,7 @@ class QdqWriter:
                 node.input.append(self._add("relu_zero", np.zeros((), dtype=np.float32)))
 
     def _is_gemm(self, layer: Layer) -> bool:
-        """Whether a product and its Add become one Gemm: rows must be countable."""
+        """Return whether a product and its Add become one Gemm: rows must be countable."""
         shape = self._shapes.get(layer.add)
         static = shape is not None and sum(not isinstance(dim, int) for dim in shape) <= 1
         return self.layout is Layout.ONNXRUNTIME and layer.op == "MatMul" and static

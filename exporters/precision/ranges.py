@@ -178,7 +178,7 @@ def _open(model: ModelProto, path: Path, folder: Path, threads: int, provider: s
 
 
 def _group(model: ModelProto, names: Sequence[str]) -> list[list[str]]:
-    """Activations in groups that can be fetched at once, by the sizes that are declared."""
+    """Return activations in groups that can be fetched at once, by the sizes that are declared."""
     shapes = {value.name: value.type.tensor_type.shape for value in model.graph.value_info}
     groups: list[list[str]] = []
     room = 0

@@ -134,7 +134,9 @@ def run(step: Step) -> Result:
 def _find_untouched(
     step: Step, contract: Mapping[str, Any], plan: Mapping[str, Any]
 ) -> frozenset[str]:
-    """Graphs whose files are those of float32, which must be those that `quantize` let be."""
+    """Return the graphs whose files are those of float32, which must be those that `quantize` let
+    be.
+    """
     same = {
         golden["name"]
         for golden in contract["graphs"]
@@ -165,7 +167,7 @@ def _base(step: Step, name: str) -> Path:
 
 
 def _base_files(step: Step, golden: Mapping[str, Any]) -> list[Path]:
-    """float32's graph, and its data file, which the smaller graph may do without."""
+    """Return float32's graph, and its data file, which the smaller graph may do without."""
     first = f"{BASE}/{golden['file']}"
     return [path for name, path in sorted(step.inputs.items()) if name.startswith(first)]
 
@@ -226,7 +228,7 @@ def _describe(
     measured: Mapping[str, _Measured],
     kernels: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """`verification.json`: every figure, and none that depends on a clock."""
+    """Return `verification.json`: every figure, and none that depends on a clock."""
     form: Mapping[str, Any] = step.param("format")
     cpu = measured["cpu"]
     bound = float(form["gates"].get(MASK_IOU, 0))
@@ -290,7 +292,7 @@ def _summarize_quality(outputs: Sequence[OutputQuality]) -> dict[str, Any]:
 
 
 def _quote_base(step: Step) -> dict[str, Any]:
-    """How float32's graphs differ from PyTorch at most, as their own verification has it."""
+    """Return how float32's graphs differ from PyTorch at most, as their own verification has it."""
     found = json.loads(_base(step, "verification.json").read_text(encoding="utf-8"))["summary"]
     name, worst = max(found["worst"].items(), key=lambda item: item[1]["relative"])
     return {
@@ -343,7 +345,7 @@ def _require_kernels(kernels: Mapping[str, Any]) -> None:
 def _require_judged(
     gates: Mapping[str, Any], changed: Collection[str], outputs: set[str], found: _Measured
 ) -> None:
-    """Half of the masks must count, and what the gates ask for must have been measured.
+    """Require that half of the masks count, and what the gates ask for must have been measured.
 
     Args:
         gates: The format's.

@@ -213,7 +213,9 @@ class _Others:
 
 
 def _find_sides(graphs: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Height and width of the pictures that the first graph with nothing but a picture takes."""
+    """Return the height and width of the pictures that the first graph with nothing but a picture
+    takes.
+    """
     for golden in graphs:
         dims = golden["inputs"][0]["dims"]
         if len(golden["inputs"]) == 1 and len(dims) == 4 and dims[1] == 3:

@@ -12,7 +12,7 @@ from exporters.weights.random import draw_weights
 
 
 def run(step: Step) -> Result:
-    """Read a checkpoint or draws random weights, and write `weights.safetensors`.
+    """Read a checkpoint or draw random weights, and write `weights.safetensors`.
 
     Parameters: `source` is {"kind": "file", "format": "pt" | "safetensors"}, with an input
     `checkpoint`, or {"kind": "random", "seed": int}; the rest goes to the family's part, which

@@ -171,7 +171,7 @@ def _is_picture(value: ValueInfoProto) -> bool:
 
 
 def _sides(dims: Dims, given: Sequence[int], shown: str) -> tuple[int, int]:
-    """Height and width of the picture: the graph's own where it has them."""
+    """Return the height and width of the picture: the graph's own where it has them."""
     found: list[int] = []
     for axis, own, name in zip((0, 1), dims[2:], _AXES, strict=True):
         if isinstance(own, int):

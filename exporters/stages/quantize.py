@@ -46,7 +46,7 @@ class Mode(StrEnum):
 
 
 def run(step: Step) -> Result:
-    """Quantizes the graphs that the step names; writes all of them, and `quantization.json`.
+    """Quantize the graphs that the step names; write all of them, and `quantization.json`.
 
     Parameters: `mode`, `layout`, `graphs` (the contract's, all), `quantized` (names), `op_types`,
     `qdq_for_weights`, `dtype` (of what is not quantized), `opset` (of the finished graphs) and
@@ -197,7 +197,7 @@ class _Quantizer:
         return model, writer.write(self._chosen)
 
     def _count_integer_kernels(self) -> int:
-        """How many layers the options let onnxruntime's CPU provider compute in integers.
+        """Return how many layers the options let onnxruntime's CPU provider compute in integers.
 
         Convolutions are not counted: whether one does depends on what follows it.
         """
@@ -225,7 +225,7 @@ def _raise_opset(model: ModelProto, opset: int) -> ModelProto:
 def _finish(
     model: ModelProto, golden: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> ModelProto:
-    """Shapes inferred anew, the contract's outputs declared, labels set."""
+    """Infer the shapes anew, declare the contract's outputs, set labels."""
     name_nodes(model)
     structure, weights = set_aside(model)
     structure.graph.name = golden["name"]

@@ -58,7 +58,7 @@ def read_checkpoint(path: Path, form: str) -> dict[str, torch.Tensor]:
 def compare_shapes(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> str:
-    """Says how a checkpoint's names and shapes differ from an architecture's; empty if they do not.
+    """Say how a checkpoint's names and shapes differ from an architecture's; empty if they do not.
 
     Names the counts and the first few of each kind.
     """
@@ -100,7 +100,7 @@ def as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float3
 
 
 def _can_map(path: Path) -> bool:
-    """Only the zip form of a checkpoint can be mapped into memory."""
+    """Tell whether a checkpoint is in the zip form, which alone can be mapped into memory."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 

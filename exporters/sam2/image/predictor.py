@@ -90,7 +90,7 @@ class ImagePredictor:
         ]
 
     def predict(self, picture: NDArray[np.uint8], prompts: Sequence[PromptSet]) -> list[Prediction]:
-        """`encode`, then `decode`: one prediction for each prompt set."""
+        """Run `encode`, then `decode`: one prediction for each prompt set."""
         if any(one.mask is not None for one in prompts) and self.mask_size is None:
             raise _no_mask_input()
         report_progress(None, "encoding the picture")
