@@ -1,23 +1,9 @@
 """Masks over pictures."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
-from PIL import Image
 
 from exporters.media.object_prompts import MAX_OBJECTS
 from exporters.media.overlay import Drawn, canvas_size, draw_overlay, object_tint
-
-WIDTH, HEIGHT = 120, 60
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def test_the_overlay_is_neither_tiny_nor_huge() -> None:
