@@ -33,7 +33,7 @@ def test_frames_are_brought_to_the_size_that_the_contract_has(extended: bool) ->
     ports = [{"name": "image_encoder", "inputs": [{"name": "image", "dims": [1, 3, 64, 64]}]}]
     contract = {"options": {"extended": extended}, "graphs": ports}
     tracker = open_tracker(contract, run, 2)
+    tracker.start_frame(np.zeros((30, 50, 3), np.uint8))
     with pytest.raises(KeyError, match="image_encoder"):
-        tracker.start_frame(np.zeros((30, 50, 3), np.uint8))
         tracker.prompt(1, [(3, 3, 1)])
     assert given == [("image_encoder", (1, 3, 64, 64))]
