@@ -7,11 +7,14 @@ from typing import Final
 
 import pytest
 
-from exporters.protocol import StageError, as_sentence
-
 EXPORTERS: Final = Path(__file__).parents[2] / "exporters"
+
+
 COMMANDS: Final = ("invoke ", "chmod ")
+
+
 SPOKEN: Final = ("what", "why", "next", "then")
+
 
 TREES: Final = {
     path.relative_to(EXPORTERS).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
@@ -122,14 +125,3 @@ def test_errors_are_told_in_sentences(name: str) -> None:
         if not is_sentence(text)
     ]
     assert not wrong
-
-
-def test_as_sentence_leaves_a_sentence_alone() -> None:
-    assert as_sentence("its opset is 18, not 21") == "Its opset is 18, not 21."
-    for text in ("It is so.", "Is it so?", "So!"):
-        assert as_sentence(text) == text
-
-
-def test_an_error_reads_as_one_text() -> None:
-    error = StageError("It broke.", "It fell.", "Lift it.")
-    assert str(error) == "It broke. It fell. Next: Lift it."

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.protocol import StageError, Step, read_step, write_json
+from exporters.protocol import StageError, Step, as_sentence, read_step, write_json
 from tests.exporters.shrunken import write_step
 
 
@@ -33,3 +33,14 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "a.json", {"b": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [2], "b": 1}
+
+
+def test_as_sentence_leaves_a_sentence_alone() -> None:
+    assert as_sentence("its opset is 18, not 21") == "Its opset is 18, not 21."
+    for text in ("It is so.", "Is it so?", "So!"):
+        assert as_sentence(text) == text
+
+
+def test_an_error_reads_as_one_text() -> None:
+    error = StageError("It broke.", "It fell.", "Lift it.")
+    assert str(error) == "It broke. It fell. Next: Lift it."

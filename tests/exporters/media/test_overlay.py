@@ -3,7 +3,14 @@
 import numpy as np
 
 from exporters.media.object_prompts import MAX_OBJECTS
-from exporters.media.overlay import Drawn, canvas_size, draw_overlay, object_tint
+from exporters.media.overlay import (
+    Drawn,
+    canvas_size,
+    caption_masks,
+    draw_masks,
+    draw_overlay,
+    object_tint,
+)
 
 
 def test_the_overlay_is_neither_tiny_nor_huge() -> None:
@@ -41,3 +48,22 @@ def test_an_object_that_is_not_seen_is_not_numbered() -> None:
     picture = np.full((800, 800, 3), 90, dtype=np.uint8)
     nowhere = np.zeros((10, 10), dtype=np.bool_)
     np.testing.assert_array_equal(draw_overlay(picture, [Drawn(mask=nowhere, number=1)]), picture)
+
+
+def test_prompts_lie_where_they_are_on_the_larger_picture() -> None:
+    picture = np.full((384, 384, 3), 90, dtype=np.uint8)
+    nothing = np.zeros((10, 10), dtype=np.bool_)
+    drawn = Drawn(mask=nothing, points=((100, 200, 1),), box=(50, 60, 350, 340))
+    found = (draw_masks(picture, [drawn]) != 90).any(axis=2)
+    assert found.shape == (768, 768)
+    rows, columns = np.nonzero(found)
+    assert abs(rows.min() - 120) < 5 and abs(rows.max() - 680) < 5
+    assert abs(columns.min() - 100) < 5 and abs(columns.max() - 700) < 5
+    assert found[395:405, 195:205].any()
+
+
+def test_captions_wear_the_tints_of_their_masks() -> None:
+    nothing = np.zeros((10, 10), dtype=np.bool_)
+    captions = caption_masks([Drawn(mask=nothing, caption=text) for text in ("first", "", "third")])
+    assert [one.text for one in captions] == ["first", "third"]
+    assert [one.tint for one in captions] == [object_tint(1), object_tint(3)]
