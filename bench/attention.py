@@ -42,15 +42,17 @@ class Report:
     machine: Mapping[str, str]
 
     def times_faster(self, other: Side) -> float:
-        """Median over the rounds of other / ours: what slows both of a round down cancels."""
+        """Return the median over the rounds of other / ours: what slows both of a round down
+        cancels.
+        """
         return median_ratio(other.run_seconds, self.ours.run_seconds)
 
     def share_of_memory(self, other: Side) -> float:
-        """Median over the rounds of ours / other."""
+        """Return the median over the rounds of ours / other."""
         return median_ratio(self.ours.peak_bytes, other.peak_bytes)
 
     def promises(self) -> dict[str, Promise]:
-        """All that is promised."""
+        """Return all that is promised."""
         found = [
             Promise(
                 name="times as fast",
@@ -87,7 +89,7 @@ class Report:
         return all(one.ok for one in self.promises().values())
 
     def document(self) -> dict[str, object]:
-        """All that was measured, as JSON."""
+        """Return all that was measured, as JSON."""
         return {
             **asdict(self),
             "frames": FRAMES,
@@ -99,7 +101,7 @@ class Report:
 
 
 def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Titles and rows for the terminal."""
+    """Return titles and rows for the terminal."""
     sides = (report.ours, report.public, report.eager)
     others = sides[1:]
     promises = report.promises()

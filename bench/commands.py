@@ -19,8 +19,8 @@ FEATURES = "dinov2_vits14/features/onnx-fp32"
 
 
 def bench_dinov2(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
-    """Latency and memory of DINOv2's features beside what torch.onnx.export gives and PyTorch, and
-    the operators that the time goes to; the figures land in artifacts/bench/.
+    """Measure latency and memory of DINOv2's features beside what torch.onnx.export gives and
+    PyTorch, and the operators that the time goes to; the figures land in artifacts/bench/.
 
     Raises:
         KilnError: A side failed, the sides do not agree, or `rounds` is less than 1.
@@ -48,8 +48,8 @@ def bench_dinov2(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
 
 
 def bench_export(kiln: Kiln, *, rounds: int = 3, as_json: bool = False) -> None:
-    """Time and memory from a checkpoint to simplified graphs, and the graphs' latency, beside
-    samexporter's; the figures land in artifacts/bench/.
+    """Measure time and memory from a checkpoint to simplified graphs, and the graphs' latency,
+    beside samexporter's; the figures land in artifacts/bench/.
 
     Raises:
         KilnError: A side failed, or `rounds` is less than 1.
@@ -75,8 +75,8 @@ def bench_export(kiln: Kiln, *, rounds: int = 3, as_json: bool = False) -> None:
 
 
 def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
-    """Time of builds that have nothing to do, beside make and a bare Python start; the figures land
-    in artifacts/bench/.
+    """Measure the time of builds that have nothing to do, beside make and a bare Python start; the
+    figures land in artifacts/bench/.
 
     The builds find every step done in a store of their own, where records have the size of real
     ones and files hold a few bytes: such a build looks at names, sizes and times, not into files.
@@ -129,8 +129,8 @@ def bench_null(kiln: Kiln, *, rounds: int = 15, as_json: bool = False) -> None:
 def bench_quantize(
     kiln: Kiln, *, pictures: int = 8, rounds: int = 5, as_json: bool = False
 ) -> None:
-    """Error, latency, time and memory of the INT8 encoder beside what ModelOpt's API gives with the
-    settings of NVIDIA's example; the figures land in artifacts/bench/.
+    """Measure error, latency, time and memory of the INT8 encoder beside what ModelOpt's API gives
+    with the settings of NVIDIA's example; the figures land in artifacts/bench/.
 
     Where the official checkpoint has not been fetched, the weights are random.
 
@@ -158,8 +158,8 @@ def bench_quantize(
 
 
 def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
-    """Time of a stage in a container beside the same stage without one, and of builds that have
-    nothing to do under each runner; the figures land in artifacts/bench/.
+    """Measure the time of a stage in a container beside the same stage without one, and of builds
+    that have nothing to do under each runner; the figures land in artifacts/bench/.
 
     Raises:
         KilnError: There is no engine, a stage failed, or `rounds` is less than 1.
@@ -214,8 +214,8 @@ def bench_runner(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
 
 
 def bench_tracker(kiln: Kiln, *, rounds: int = 5, as_json: bool = False) -> None:
-    """Time and memory of the tracker's memory attention beside the public exporter's way and
-    PyTorch, and of the export of all four graphs; the figures land in artifacts/bench/.
+    """Measure time and memory of the tracker's memory attention beside the public exporter's way
+    and PyTorch, and of the export of all four graphs; the figures land in artifacts/bench/.
 
     Raises:
         KilnError: A side failed, the sides do not agree, or `rounds` is less than 1.

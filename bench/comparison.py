@@ -141,7 +141,7 @@ class Report:
         return lines
 
     def document(self) -> dict[str, object]:
-        """All that was measured, as JSON."""
+        """Return all that was measured, as JSON."""
         lines = [{**asdict(line), "ok": line.ok} for line in self.lines()]
         return {**asdict(self), "lines": lines, "ok": self.ok}
 
@@ -163,7 +163,7 @@ def bound_of(line: Line) -> str:
 
 
 def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Titles and rows for the terminal."""
+    """Return titles and rows for the terminal."""
     titles = ("", report.ours.name, report.theirs.name, "ratio", "promised")
     rows = [
         (

@@ -22,7 +22,7 @@ UNTIL = "convert"
 
 
 def our_side(target: str, checkpoint: Path) -> Contender:
-    """Modelkiln as its user starts it, in an empty store, up to simplified graphs."""
+    """Start modelkiln as its user starts it, in an empty store, up to simplified graphs."""
 
     def start(folder: Path, *flags: str) -> Command:
         return Command(
@@ -72,7 +72,7 @@ def _our_files(folder: Path, target: str, checkpoint: Path) -> tuple[Mapping[str
 
 
 def their_side(model: str, checkpoint: Path, *, python: Path, tools: Path) -> Contender:
-    """Samexporter as its documentation starts it, with --simplify."""
+    """Start samexporter as its documentation starts it, with --simplify."""
     return Contender(
         name=samexporter.NAME,
         prepare=lambda folder: samexporter.export_command(

@@ -43,7 +43,7 @@ class Bench:
     runs: int = 3
 
     def run(self, target: str, ours: export.Contender, weights: Callable[[Path], Path]) -> Report:
-        """Measures all sides.
+        """Measure all sides.
 
         Args:
             target: What ours is called.
@@ -89,7 +89,7 @@ class Bench:
         )
 
     def _export(self, ours: export.Contender) -> tuple[Contender, Path]:
-        """Our graph, and the folder that it was made in."""
+        """Return our graph, and the folder that it was made in."""
         self.on_progress(f"export: {ours.name}")
         folder = self.workspace / "export"
         folder.mkdir()

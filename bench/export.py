@@ -49,7 +49,7 @@ def compare_exporters(
     threads: int = 2,
     on_progress: OnProgress,
 ) -> Report:
-    """Measures both sides in turns, then their graphs.
+    """Measure both sides in turns, then their graphs.
 
     Args:
         python: The export environment's interpreter, for bench/sides/latency.py.

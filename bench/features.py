@@ -29,7 +29,7 @@ class Operator:
     products: int = 0
 
     def text(self, total: float) -> str:
-        """Time, and share of a total."""
+        """Return time, and share of a total."""
         return f"{self.seconds * 1000:.1f} ms, {self.seconds / total:.1%}" if self.nodes else "-"
 
     @property
@@ -73,11 +73,11 @@ class Report:
         return (self.ours, self.plain, *self.slower, self.eager)
 
     def share_of_time(self, other: Side) -> float:
-        """Median over the rounds of ours / other."""
+        """Return the median over the rounds of ours / other."""
         return median_ratio(self.ours.run_seconds, other.run_seconds)
 
     def share_of_memory(self, other: Side) -> float:
-        """Median over the rounds of ours / other."""
+        """Return the median over the rounds of ours / other."""
         return median_ratio(self.ours.peak_bytes, other.peak_bytes)
 
     @property
@@ -98,7 +98,9 @@ class Report:
         return self.promise.ok
 
     def operators(self) -> list[tuple[str, tuple[Operator, Operator]]]:
-        """Operators of our graph and of the plain one, by time; those that take little as one."""
+        """Return the operators of our graph and of the plain one, by time; those that take little
+        as one.
+        """
         ours, plain = (shorten(self.profiles[one.name]) for one in (self.ours, self.plain))
         nothing = Operator(seconds=0.0, nodes=0)
         found = [
@@ -113,7 +115,7 @@ class Report:
         return sorted(found, key=place)
 
     def document(self) -> dict[str, object]:
-        """All that was measured, as JSON."""
+        """Return all that was measured, as JSON."""
         return {
             **asdict(self),
             "share_of_time": {one.name: self.share_of_time(one) for one in self.sides[1:]},
@@ -138,7 +140,7 @@ def shorten(profile: Profile) -> dict[str, Operator]:
 
 
 def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Titles and rows for the terminal."""
+    """Return titles and rows for the terminal."""
     sides = report.sides
     graphs = [one for one in sides if one.file_bytes is not None]
 

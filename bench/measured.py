@@ -55,7 +55,9 @@ class Promise:
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """Median over the rounds of above / below: what slows both of a round down cancels."""
+    """Return the median over the rounds of above / below: what slows both of a round
+    down cancels.
+    """
     return median(one / other for one, other in zip(above, below, strict=True))
 
 

@@ -58,7 +58,7 @@ class Report:
         return all(one.ok for one in self.times)
 
     def document(self) -> dict[str, object]:
-        """All that was measured, as JSON."""
+        """Return all that was measured, as JSON."""
         times = [{**asdict(one), "median": one.median, "ok": one.ok} for one in self.times]
         return {
             "rounds": self.rounds,
@@ -70,7 +70,7 @@ class Report:
 
 
 def make_runner(folder: Path, steps: int) -> Runner:
-    """GNU make with as many steps as the build has, in a chain, all of them done.
+    """Run GNU make with as many steps as the build has, in a chain, all of them done.
 
     Args:
         folder: An existing folder, for the Makefile, one source and one file per step.
@@ -132,7 +132,7 @@ def compare_starts(
 
 
 def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Titles and rows for the terminal."""
+    """Return titles and rows for the terminal."""
     rows = [
         (
             one.name,

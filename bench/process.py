@@ -115,7 +115,7 @@ def run_measured(command: Command, log: Path, *, memory: bool = True) -> Usage:
 
 
 def tree_memory(root: int) -> int:
-    """Bytes of memory that a process and its descendants hold now.
+    """Return the bytes of memory that a process and its descendants hold now.
 
     Proportional set size, so that pages which several of them share count once; resident set size
     for a process whose map this user may not read. Processes that end meanwhile count as 0.
@@ -124,7 +124,7 @@ def tree_memory(root: int) -> int:
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor, how many of them, memory and kernel, in words."""
+    """Return the processor, how many of them, memory and kernel, in words."""
     name = "unknown"
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("model name"):
@@ -197,6 +197,6 @@ class _Sampler:
 
 
 def require_rounds(rounds: int) -> None:
-    """UsageError where there is nothing to measure."""
+    """Raise UsageError where there is nothing to measure."""
     if rounds < 1:
         raise UsageError("A bench needs at least one round.", "", "Give --rounds 1 or more.")

@@ -95,7 +95,7 @@ class Bench:
         *,
         weights: str,
     ) -> Report:
-        """Measures all sides.
+        """Measure all sides.
 
         Args:
             target: What the float32 graphs are called.
@@ -209,7 +209,7 @@ class Bench:
     def _write_variants(
         self, scripts: Scripts, graph: Path, sides: Mapping[str, "_Made"]
     ) -> Mapping[str, str]:
-        """Files by what in each of them is as in the example's."""
+        """Write files by what in each of them is as in the example's."""
         self.on_progress("quantizing: one thing at a time as in the example")
         told = scripts.tell(
             "quantize_variants",

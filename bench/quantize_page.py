@@ -31,7 +31,7 @@ _Row = tuple[str, ...]
 
 
 def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Titles and rows for the terminal."""
+    """Return titles and rows for the terminal."""
     promises: dict[str, list[str]] = {}
     for held in report.held():
         promises.setdefault(held.row, []).append(f"{held.side} {held.promise.text}")

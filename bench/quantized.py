@@ -137,7 +137,7 @@ class Report:
         return next(one for one in self.sides if one.name == name)
 
     def speed(self, name: str) -> float:
-        """How many times as fast as float32 a side runs; median over the rounds."""
+        """Return how many times as fast as float32 a side runs; median over the rounds."""
         return median_ratio(self.base.run_seconds, self.side(name).latency.run_seconds)
 
     def share_of_error(self, name: str, output: str) -> float:
@@ -204,7 +204,7 @@ class Report:
         return all(one.promise.ok for one in self.held())
 
     def document(self) -> dict[str, object]:
-        """All that was measured, as JSON."""
+        """Return all that was measured, as JSON."""
         return {
             **asdict(self),
             "speed": {one.name: self.speed(one.name) for one in self.sides},

@@ -75,7 +75,7 @@ class Report:
         return stages and all(one.ok for one in self.nothing) and not self.asked
 
     def document(self) -> dict[str, object]:
-        """All that was measured, as JSON."""
+        """Return all that was measured, as JSON."""
         return {
             "rounds": self.rounds,
             "engine": self.engine,
@@ -241,7 +241,7 @@ def make_report(
 
 
 def table(report: Report) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Titles and rows for the terminal."""
+    """Return titles and rows for the terminal."""
     rows = [
         (
             one.stage,

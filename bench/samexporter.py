@@ -20,7 +20,7 @@ CHECKPOINT = REPOSITORY / "bench" / "sides" / "checkpoint.py"
 
 
 def install(*, python: Path, cache: Path, offline: bool = False, on_progress: OnProgress) -> Path:
-    """Installs samexporter beside the export environment and returns the folder for PYTHONPATH.
+    """Install samexporter beside the export environment and return the folder for PYTHONPATH.
 
     Args:
         python: The export environment's interpreter.

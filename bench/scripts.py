@@ -40,7 +40,7 @@ class Contender:
     told: list[Any] = field(default_factory=list)
 
     def side(self) -> Side:
-        """Its figures."""
+        """Return its figures."""
         loads = [one["load_seconds"] for one in self.told]
         return Side(
             name=self.name,
@@ -94,7 +94,8 @@ class Scripts:
             order = order[1:] + order[:1]
 
     def compare(self, wanted: Contender, graphs: Sequence[Contender]) -> Mapping[str, float]:
-        """How far the graphs' outputs are from one that is right, relative to its largest value.
+        """Return how far the graphs' outputs are from one that is right, relative to its largest
+        value.
 
         Raises:
             VerificationFailure: One is further than 1e-5.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @command("export", help={"rounds": "measurements of each side; the median counts"})
 def export(kiln: "Kiln", rounds: int = 3, json: bool = False) -> None:
-    """Time and memory of an export, beside samexporter's, and the encoders' latency."""
+    """Measure time and memory of an export, beside samexporter's, and the encoders' latency."""
     from bench.commands import bench_export as measure
 
     measure(kiln, rounds=rounds, as_json=json)
@@ -20,7 +20,7 @@ def export(kiln: "Kiln", rounds: int = 3, json: bool = False) -> None:
 
 @command("null", help={"rounds": "measurements of each side; the median counts"})
 def null(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
-    """Time of a build with nothing to do, beside make's and a bare Python start."""
+    """Measure the time of a build with nothing to do, beside make's and a bare Python start."""
     from bench.commands import bench_null as measure
 
     measure(kiln, rounds=rounds, as_json=json)
@@ -28,7 +28,7 @@ def null(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
 
 @command("runner", help={"rounds": "measurements of each side; the median counts"})
 def runner(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
-    """Time of a stage in a container, beside the same stage in a local process."""
+    """Measure the time of a stage in a container, beside the same stage in a local process."""
     from bench.commands import bench_runner as measure
 
     measure(kiln, rounds=rounds, as_json=json)
@@ -36,7 +36,7 @@ def runner(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
 
 @command("tracker", help={"rounds": "measurements of each side; the median counts"})
 def tracker(kiln: "Kiln", rounds: int = 5, json: bool = False) -> None:
-    """Time and memory of memory attention, beside the public exporter's way and PyTorch."""
+    """Measure time and memory of memory attention, beside the public exporter's way and PyTorch."""
     from bench.commands import bench_tracker as measure
 
     measure(kiln, rounds=rounds, as_json=json)
@@ -44,7 +44,7 @@ def tracker(kiln: "Kiln", rounds: int = 5, json: bool = False) -> None:
 
 @command("dinov2", help={"rounds": "measurements of each side; the median counts"})
 def dinov2(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
-    """Latency of DINOv2's graph, beside a plain export of timm's and PyTorch, with a profile."""
+    """Measure DINOv2's latency, beside a plain export of timm's and PyTorch, with a profile."""
     from bench.commands import bench_dinov2 as measure
 
     measure(kiln, rounds=rounds, as_json=json)
@@ -58,7 +58,7 @@ def dinov2(kiln: "Kiln", rounds: int = 7, json: bool = False) -> None:
     },
 )
 def quantize(kiln: "Kiln", pictures: int = 8, rounds: int = 5, json: bool = False) -> None:
-    """Error, latency, time and memory of INT8, beside NVIDIA's example through ModelOpt's API."""
+    """Measure INT8's error, latency, time and memory, beside NVIDIA's example for ModelOpt."""
     from bench.commands import bench_quantize as measure
 
     measure(kiln, pictures=pictures, rounds=rounds, as_json=json)

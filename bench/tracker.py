@@ -39,7 +39,7 @@ class Bench:
     on_progress: export.OnProgress
 
     def run(self, model: str, ours: export.Contender, weights: Callable[[Path], Path]) -> Report:
-        """Measures all sides.
+        """Measure all sides.
 
         Args:
             ours: Exports the four graphs; `memory_attention` is among them.

@@ -60,16 +60,16 @@ def run_step(step: Step) -> Result:
     result = stage.run(step)
     if not isinstance(result, Result):
         raise StageError(
-            f"{step.modules[0]}.run returned {type(result).__name__}",
-            "a stage returns a Result",
-            "mend the stage",
+            f"{step.modules[0]}.run returned {type(result).__name__}.",
+            "A stage must return a Result.",
+            "Fix the stage.",
         )
     missing = [name for name in result.outputs if not (step.out / name).is_file()]
     if missing:
         raise StageError(
-            f"{step.step} named outputs that it did not write: {', '.join(missing)}",
-            "the stage is faulty",
-            "read the step's log",
+            f"{step.step} named outputs that it did not write: {', '.join(missing)}.",
+            "The stage is faulty.",
+            "Read the step's log.",
         )
     return result
 
@@ -82,15 +82,18 @@ def _explain(error: Exception) -> StageError:
         return error
     if _is_out_of_memory(error):
         return _out_of_memory()
+    said = str(error).strip().split("\n")[0][:500]
     return StageError(
-        f"The stage stopped with {type(error).__name__}",
-        str(error).strip().split("\n")[0][:500] or "it gave no reason",
-        "read the step's log, which holds the traceback",
+        f"The stage stopped with {type(error).__name__}.",
+        f"It says: {said}" if said else "It gives no reason.",
+        "Read the step's log, which holds the traceback.",
     )
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it arose from, says so; native libraries say it in words."""
+    """Return whether an error, or one that it arose from, says so; native libraries say it in
+    words.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             return True
@@ -102,9 +105,9 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 def _disk_full() -> StageError:
     return StageError(
-        "The disk is full",
-        "there is no room left, or no more is allowed, for what the stage writes",
-        "free room where the step's scratch folder lies, and run the command again",
+        "The disk is full.",
+        "There is no room left, or no more is allowed, for what the stage writes.",
+        "Free room where the step's scratch folder lies, and run the command again.",
         exit_code=OUT_OF_MEMORY,
     )
 
@@ -118,9 +121,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _out_of_memory() -> StageError:
     return StageError(
-        "The stage ran out of memory",
-        "the machine or the limit set for the step has too little for this model",
-        "run fewer steps at once (--jobs 1), or use a machine with more memory",
+        "The stage ran out of memory.",
+        "The machine or the limit set for the step has too little for this model.",
+        "Run fewer steps at once (--jobs 1), or use a machine with more memory.",
         exit_code=OUT_OF_MEMORY,
     )
 

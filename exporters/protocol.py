@@ -25,7 +25,10 @@ OUT_OF_MEMORY: Final = 9
 
 
 class StageError(Exception):
-    """A failure that a user can act on: what happened, why (most likely), what to run next."""
+    """A failure that a user can act on: what happened, why (most likely), what to run next.
+
+    Each of the three is a sentence; what another program says is introduced by its name.
+    """
 
     def __init__(self, what: str, why: str, next: str, exit_code: int = STAGE_FAILED) -> None:  # noqa: A002
         super().__init__(what)
@@ -35,7 +38,12 @@ class StageError(Exception):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.why}. Next: {self.next}"
+        return f"{self.what} {self.why} Next: {self.next}"
+
+
+def as_sentence(text: str) -> str:
+    """Return words as a sentence of an error: with a capital letter, and a full stop at the end."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +69,9 @@ class Step:
             return self.inputs[name]
         except KeyError:
             raise StageError(
-                f"{self.step} was not given its input {name}",
-                f"it has {', '.join(sorted(self.inputs)) or 'none'}",
-                "report this as a fault of the plan",
+                f"{self.step} was not given its input {name}.",
+                f"It has {', '.join(sorted(self.inputs)) or 'none'}.",
+                "Report this as a fault of the plan.",
             ) from None
 
     def param(self, name: str) -> Any:
@@ -72,18 +80,18 @@ class Step:
             return self.params[name]
         except KeyError:
             raise StageError(
-                f"{self.step} was not given its parameter {name}",
-                f"it has {', '.join(sorted(self.params)) or 'none'}",
-                "report this as a fault of the plan",
+                f"{self.step} was not given its parameter {name}.",
+                f"It has {', '.join(sorted(self.params)) or 'none'}.",
+                "Report this as a fault of the plan.",
             ) from None
 
     def provider(self) -> ModuleType:
         """Return the family's part of the stage: the second module that the step names."""
         if len(self.modules) < 2:
             raise StageError(
-                f"{self.step} names no module of a family",
-                f"the stage {self.stage} needs one",
-                "report this as a fault of the plan",
+                f"{self.step} names no module of a family.",
+                f"The stage {self.stage} needs one.",
+                "Report this as a fault of the plan.",
             )
         return importlib.import_module(self.modules[1])
 
@@ -97,7 +105,7 @@ class Result:
 
 
 def report_progress(fraction: float | None, message: str) -> None:
-    """Tells the runner how far the stage is; `fraction` is 0 to 1, or None when it cannot know."""
+    """Tell the runner how far the stage is; `fraction` is 0 to 1, or None when it cannot know."""
     line = json.dumps({"progress": fraction, "message": message})
     stream = _progress_stream or sys.stdout
     stream.write(line + "\n")
@@ -117,9 +125,9 @@ def read_step(path: Path) -> Step:
     document = json.loads(path.read_text(encoding="utf-8"))
     if document.get("protocol") != PROTOCOL:
         raise StageError(
-            f"{path.name} speaks protocol {document.get('protocol')}, not {PROTOCOL}",
-            "the orchestrator and the stages are of different versions",
-            "check out one version of the whole repository",
+            f"{path.name} speaks protocol {document.get('protocol')}, not {PROTOCOL}.",
+            "The orchestrator and the stages are of different versions.",
+            "Check out one version of the whole repository.",
         )
     folder = path.resolve().parent
     return Step(

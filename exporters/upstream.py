@@ -39,7 +39,9 @@ class _Edit:
 
 
 def package_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a package's .py and .yaml files, sorted by name."""
+    """Return the SHA-256 over the names and contents of a package's .py and .yaml files, sorted by
+    name.
+    """
     whole = hashlib.sha256()
     for file in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
         if file.suffix in _SUFFIXES and file.is_file():
@@ -53,9 +55,9 @@ def installed_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise StageError(
-            f"The environment has no package {package}",
-            "it was not installed from its lock, or another Python is running",
-            "invoke doctor",
+            f"The environment has no package {package}.",
+            "It was not installed from its lock, or another Python is running.",
+            "Run invoke doctor, which checks the environments.",
             exit_code=4,
         )
     return Path(next(iter(spec.submodule_search_locations)))
@@ -77,10 +79,10 @@ def check_upstream(upstream: Mapping[str, Any]) -> Path:
     found = package_digest(folder)
     if found != upstream["digest"]:
         raise StageError(
-            f"{upstream['package']} in the environment is not the pinned {upstream['version']}",
-            f"the digest of its files is {found}, the catalog says {upstream['digest']}; "
-            "someone edited the installed package, or another one is on the path",
-            "invoke env.prune --all, then build again",
+            f"{upstream['package']} in the environment is not the pinned {upstream['version']}.",
+            f"The digest of its files is {found}, the catalog says {upstream['digest']}; "
+            "someone edited the installed package, or another one is on the path.",
+            "Run invoke env.prune --all, then build again.",
             exit_code=PIN_MISMATCH,
         )
     return folder
@@ -109,9 +111,9 @@ def use_patched(
     folder = check_upstream(upstream)
     if package in sys.modules:
         raise StageError(
-            f"{package} was loaded before its patches were applied",
-            "a module of the stage imports it too early",
-            "import upstream inside functions only",
+            f"{package} was loaded before its patches were applied.",
+            "A module of the stage imports it too early.",
+            "Import upstream inside functions only.",
         )
     if not patches:
         return ()
@@ -120,9 +122,9 @@ def use_patched(
     importlib.invalidate_caches()
     if installed_folder(package).resolve() != (scratch / package).resolve():
         raise StageError(
-            f"The patched copy of {package} is not the one that Python finds",
-            "something stands before it on the path",
-            "report this as a fault of the stage",
+            f"The patched copy of {package} is not the one that Python finds.",
+            "Something stands before it on the path.",
+            "Report this as a fault of the stage.",
         )
     return names
 
@@ -146,21 +148,21 @@ def apply_series(package: Path, patches: Mapping[str, Path], scratch: Path) -> t
             changed[edit.path] = _apply(name, edit, before)
         for path, content in changed.items():
             if content == _content(scratch / path):
-                raise _bad_patch(name, f"it leaves {path} as it was")
+                raise _bad_patch(name, f"It leaves {path} as it was.")
             _write(scratch / path, content)
     return names
 
 
 def _read_series(patches: Mapping[str, Path]) -> tuple[str, ...]:
     if "series" not in patches:
-        raise _bad_patch("series", "the list of patches is missing")
+        raise _bad_patch("series", "The list of patches is missing.")
     lines = patches["series"].read_text(encoding="utf-8").splitlines()
     names = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if set(names) != set(patches) - {"series"} or len(set(names)) != len(names):
         raise _bad_patch(
             "series",
-            f"it lists {', '.join(names) or 'nothing'}, and the folder holds "
-            f"{', '.join(sorted(set(patches) - {'series'})) or 'nothing'}",
+            f"It lists {', '.join(names) or 'nothing'}, and the folder holds "
+            f"{', '.join(sorted(set(patches) - {'series'})) or 'nothing'}.",
         )
     return names
 
@@ -170,25 +172,25 @@ def _parse_patch(name: str, text: bytes, package: str) -> list[_Edit]:
     from dulwich.patch import parse_unified_diff
 
     if b"\r" in text:
-        raise _bad_patch(name, "it has carriage returns; patches end their lines with LF alone")
+        raise _bad_patch(name, "It has carriage returns; patches end their lines with LF alone.")
     try:
         found = parse_unified_diff(text)
     except ValueError as error:
-        raise _bad_patch(name, f"it is malformed: {error}") from None
+        raise _bad_patch(name, f"It is malformed; dulwich says: {error}") from None
     if _SPECIAL.search(text) or any(one.binary for one in found):
-        raise _bad_patch(name, "it renames files, changes modes or makes links")
+        raise _bad_patch(name, "It renames files, changes modes or makes links.")
     edits = [_edit(name, one, package) for one in found]
     named = {path.decode(errors="replace") for path in _NAMED.findall(text)} - {_NOTHING}
     for path in sorted(named):
         _inside(name, path, package)
     if not edits or not named:
-        raise _bad_patch(name, "it changes no file")
+        raise _bad_patch(name, "It changes no file.")
     body = text[text.index(b"diff --git ") :]
     heads = sum(line.startswith(b"@@") for line in body.splitlines())
     if named != {side for edit in edits for side in edit.sides} or heads != sum(
         len(edit.patch.hunks) for edit in edits
     ):
-        raise _bad_patch(name, "it is malformed: some of its lines belong to no file's changes")
+        raise _bad_patch(name, "It is malformed: some of its lines belong to no file's changes.")
     return edits
 
 
@@ -197,13 +199,13 @@ def _edit(name: str, patch: "FilePatch", package: str) -> _Edit:
     sides = [side.decode(errors="replace") for side in given]
     paths = {_inside(name, side, package) for side in sides}
     if len(paths) != 1 or not patch.hunks:
-        raise _bad_patch(name, f"it does not say what changes in {' and '.join(sorted(paths))}")
+        raise _bad_patch(name, f"It does not say what changes in {' and '.join(sorted(paths))}.")
     end = 0
     for hunk in patch.hunks:
         marks = [line[:1] for line in hunk.lines]
         old, new = (sum(mark in (b" ", side) for mark in marks) for side in (b"-", b"+"))
         if (old, new) != (hunk.old_count, hunk.new_count) or hunk.old_start < end:
-            raise _bad_patch(name, f"it is malformed at line {hunk.old_start} of {min(paths)}")
+            raise _bad_patch(name, f"It is malformed at line {hunk.old_start} of {min(paths)}.")
         end = hunk.old_start + hunk.old_count
     return _Edit(path=min(paths), sides=tuple(sides), patch=patch)
 
@@ -212,9 +214,9 @@ def _inside(name: str, path: str, package: str) -> str:
     """Return the file that one side of a patch names, as a path below the package's parent."""
     side, _, target = path.partition("/")
     if side not in ("a", "b") or {"", ".", ".."} & set(target.split("/")) or "\\" in target:
-        raise _bad_patch(name, f"it names {path}, which does not lie below a/ or b/")
+        raise _bad_patch(name, f"It names {path}, which does not lie below a/ or b/.")
     if target.split("/")[0] != package:
-        raise _bad_patch(name, f"it names {path}, which is outside the package {package}")
+        raise _bad_patch(name, f"It names {path}, which is outside the package {package}.")
     return target
 
 
@@ -225,19 +227,21 @@ def _apply(name: str, edit: _Edit, before: bytes | None) -> bytes | None:
     creates, deletes = edit.patch.old_path is None, edit.patch.new_path is None
     if creates != (before is None):
         state = "is there already" if creates else "is missing"
-        raise _bad_patch(name, f"the patch does not apply: {edit.path} {state}")
+        raise _bad_patch(name, f"The patch does not apply: {edit.path} {state}.")
     old = io.BytesIO(before or b"").readlines()
     exact = creates or all(_is_anchored(hunk, len(old)) for hunk in edit.patch.hunks)
     lines = apply_patch_hunks(edit.patch, old) if exact else None
     if lines is None:
-        raise _bad_patch(name, f"the patch does not apply: {edit.path} has other lines there")
+        raise _bad_patch(name, f"The patch does not apply: {edit.path} has other lines there.")
     if deletes and lines:
-        raise _bad_patch(name, f"the patch does not apply: {edit.path} has lines that it leaves")
+        raise _bad_patch(name, f"The patch does not apply: {edit.path} has lines that it leaves.")
     return None if deletes else b"".join(lines)
 
 
 def _is_anchored(hunk: "PatchHunk", length: int) -> bool:
-    """Whether lines of context follow the last change, or, as git wants it, the file's end does."""
+    """Return whether lines of context follow the last change, or, as git wants it, the file's end
+    does.
+    """
     marks = [line[:1] for line in hunk.lines if line[:1] != b"\\"]
     return marks[-1:] == [b" "] or hunk.old_start + max(hunk.old_count, 1) - 1 == length
 
@@ -256,8 +260,8 @@ def _write(path: Path, content: bytes | None) -> None:
 
 def _bad_patch(name: str, why: str) -> StageError:
     return StageError(
-        f"The patch {name} cannot be applied",
+        f"The patch {name} cannot be applied.",
         why,
-        "make the patch anew against the pinned version",
+        "Make the patch anew against the pinned version.",
         exit_code=STAGE_FAILED,
     )

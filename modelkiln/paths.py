@@ -16,7 +16,7 @@ def artifacts_root(variables: Mapping[str, str] | None = None) -> Path:
 
 
 def cache_root(variables: Mapping[str, str] | None = None) -> Path:
-    """Environments and downloaded weights, shared between clones.
+    """Return the folder of environments and downloaded weights, shared between clones.
 
     ``$MODELKILN_CACHE``, else modelkiln/ in ``$XDG_CACHE_HOME`` (which counts only when absolute,
     as the XDG Base Directory specification says), else ~/.cache/modelkiln.

@@ -22,7 +22,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Opens a graph on the CPU with a fixed number of threads."""
+    """Open a graph on the CPU with a fixed number of threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -30,7 +30,7 @@ def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 
 def make_picture(size: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """A smooth gradient with noise on it, in the range of a normalized photograph.
+    """Make a smooth gradient with noise on it, in the range of a normalized photograph.
 
     Returns:
         float32 [1, 3, size, size], roughly -2 to 2.
@@ -43,7 +43,7 @@ def make_picture(size: int, random: np.random.Generator) -> NDArray[np.float32]:
 
 
 def make_prompts(sets: int, size: int, random: np.random.Generator) -> Tensors:
-    """Prompt inputs by their contract names, for any number of prompt sets.
+    """Make prompt inputs by their contract names, for any number of prompt sets.
 
     Returns:
         point_coords [sets, P, 2] in pixels of the resized picture, point_labels [sets, P] with
@@ -61,14 +61,14 @@ def make_prompts(sets: int, size: int, random: np.random.Generator) -> Tensors:
 
 
 def run_graph(session: onnxruntime.InferenceSession, available: Tensors) -> tuple[Tensors, Tensors]:
-    """Runs a graph on those of the available tensors that it takes: (its inputs, its outputs)."""
+    """Run a graph on those of the available tensors that it takes: (its inputs, its outputs)."""
     feeds = {entry.name: available[entry.name] for entry in session.get_inputs()}
     names = [entry.name for entry in session.get_outputs()]
     return feeds, dict(zip(names, session.run(names, feeds), strict=True))
 
 
 def write_case(out: Path, name: str, graph: str, inputs: Tensors, outputs: Tensors) -> object:
-    """Writes the tensors of one case and returns its entry for reference.json."""
+    """Write the tensors of one case and return its entry for reference.json."""
 
     def write(role: str, tensors: Tensors) -> dict[str, object]:
         entries: dict[str, object] = {}
@@ -87,7 +87,7 @@ def write_case(out: Path, name: str, graph: str, inputs: Tensors, outputs: Tenso
 
 
 def main() -> None:
-    """Reads the command line and writes the reference folder."""
+    """Read the command line and write the reference folder."""
     parser = argparse.ArgumentParser(description="Native ONNX Runtime outputs for check.mjs.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)

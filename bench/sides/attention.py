@@ -50,7 +50,7 @@ def open_graph(path: Path, threads: int) -> Sized:
 
 
 def open_upstream(config: str, overrides: list[str], weights: Path, threads: int) -> Sized:
-    """Upstream's module in PyTorch, and the cells along an axis of its feature map."""
+    """Open upstream's module in PyTorch, and the cells along an axis of its feature map."""
     import torch
 
     from exporters.sam2.model import load_model

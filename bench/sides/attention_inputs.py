@@ -32,7 +32,9 @@ _FRAMES_SINCE: Final = 20
 
 
 def make_inputs(frames: int, pointers: int, side: int, seed: int = 0) -> Inputs:
-    """All float32, by name, in the contract's order; the conditioning frame is 20 frames ago."""
+    """Make all inputs, float32 by name, in the contract's order; the conditioning frame is 20
+    frames ago.
+    """
     random = np.random.default_rng(seed)
     cells = side * side
     shapes = {

@@ -57,7 +57,7 @@ def join_tokens(outputs: list[Floats]) -> Floats:
 def open_upstream(
     settings: Mapping[str, Any], weights: Path, threads: int
 ) -> tuple[Side, tuple[int, int]]:
-    """Timm's network in PyTorch, and the height and width of its picture."""
+    """Open timm's network in PyTorch, and the height and width of its picture."""
     import torch
 
     from exporters.dinov2.model import load_model

@@ -36,7 +36,7 @@ def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 
 def make_inputs(session: onnxruntime.InferenceSession, random: np.random.Generator) -> Tensors:
-    """Seeded inputs: a free first axis is one prompt set, any other free axis two points."""
+    """Make seeded inputs: a free first axis is one prompt set, any other free axis two points."""
     made: Tensors = {}
     for entry in session.get_inputs():
         shape = [
@@ -53,7 +53,7 @@ def make_inputs(session: onnxruntime.InferenceSession, random: np.random.Generat
 
 
 def compare_outputs(first: Tensors, other: Tensors) -> dict[str, float]:
-    """Largest difference of each output, relative to the first one's largest value."""
+    """Return the largest difference of each output, relative to the first one's largest value."""
     return {
         name: float(np.abs(first[name] - other[name]).max() / np.abs(first[name]).max())
         for name in first

@@ -51,7 +51,7 @@ def profile_graph(path: Path, scratch: Path, *, runs: int, threads: int) -> list
 def sum_operators(
     events: Iterable[Mapping[str, Any]], runs: int
 ) -> dict[str, dict[str, float | int]]:
-    """Seconds, nodes and multiplications by operator, of the last `runs` runs, slowest first.
+    """Sum seconds, nodes and multiplications by operator, of the last `runs` runs, slowest first.
 
     Raises:
         ValueError: Some node did not run once in every run.

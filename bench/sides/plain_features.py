@@ -25,7 +25,7 @@ from exporters.dinov2.model import load_model
 
 
 def write_graph(settings: Mapping[str, Any], weights: Path, path: Path, opset: int) -> None:
-    """Traces timm's network, without a classifier and its pooling: `image` to `tokens`."""
+    """Trace timm's network, without a classifier and its pooling: `image` to `tokens`."""
     vit: Any = load_model(settings, weights)
     vit.reset_classifier(0, "")
     side = int(settings["native"])

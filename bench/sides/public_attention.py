@@ -158,19 +158,21 @@ class _Attention(nn.Module):
 
 
 def split_heads(x: Tensor, heads: int = 1) -> Tensor:
-    """[B, N, C] to [B, heads, N, C / heads]; there is one head."""
+    """Turn [B, N, C] to [B, heads, N, C / heads]; there is one head."""
     batch, count, channels = x.shape
     return x.reshape(batch, count, heads, channels // heads).transpose(1, 2)
 
 
 def join_heads(x: Tensor) -> Tensor:
-    """[B, heads, N, C] to [B, N, heads C]."""
+    """Turn [B, heads, N, C] to [B, N, heads C]."""
     batch, heads, count, channels = x.shape
     return x.transpose(1, 2).reshape(batch, count, heads * channels)
 
 
 def rotation_matrices(side: int, channels: int, theta: float) -> Tensor:
-    """float32 [1, 1, side * side, channels / 2, 2, 2]: column by column, then row by row angles."""
+    """Return float32 [1, 1, side * side, channels / 2, 2, 2]: column by column, then row by row
+    angles.
+    """
     quarter = channels // 4
     frequencies = 1 / theta ** (torch.arange(quarter, dtype=torch.float32) * 4 / channels)
     along = torch.arange(side, dtype=torch.float32)[:, None] * frequencies
@@ -183,14 +185,14 @@ def rotation_matrices(side: int, channels: int, theta: float) -> Tensor:
 
 
 def rotate(x: Tensor, matrices: Tensor) -> Tensor:
-    """[B, 1, N, C], each pair of channels as a column times its matrix."""
+    """Rotate [B, 1, N, C], each pair of channels as a column times its matrix."""
     batch, heads, count, channels = x.shape
     pairs = x.reshape(batch, heads, count, channels // 2, 2, 1)
     return (matrices @ pairs).flatten(3)
 
 
 def write_graph(module: PublicMemoryAttention, path: Path, *, opset: int = 17) -> None:
-    """Traces the module with the exporter's own operators and writes it as it comes."""
+    """Trace the module with the exporter's own operators and write it as it comes."""
     examples = make_inputs(frames=2, pointers=3, side=module.side)
     module.eval()
     with torch.no_grad(), warnings.catch_warnings():

@@ -37,12 +37,12 @@ def run_graph(path: Path, pictures: Sequence[NDArray[np.float32]], threads: int)
 
 
 def relative_error(difference: float, size: float) -> float:
-    """Of two sums of squares, the root of their ratio."""
+    """Return, of two sums of squares, the root of their ratio."""
     return float(np.sqrt(difference / size))
 
 
 def compare(wanted: Sequence[Tensors], found: Sequence[Tensors]) -> dict[str, Any]:
-    """Errors of each output, over all pictures and by picture.
+    """Return the errors of each output, over all pictures and by picture.
 
     Raises:
         ValueError: The outputs are others.
@@ -65,7 +65,7 @@ def compare(wanted: Sequence[Tensors], found: Sequence[Tensors]) -> dict[str, An
 
 
 def sum_squares(values: NDArray[np.float32]) -> float:
-    """In double precision."""
+    """Sum squares in double precision."""
     return float(np.square(values, dtype=np.float64).sum())
 
 

@@ -80,7 +80,7 @@ def find_products(base: ModelProto, quantized: ModelProto) -> list[Product]:
 
 
 def missing(model: ModelProto, names: Iterable[str]) -> list[str]:
-    """Those of some values that a graph does not have."""
+    """Return those of some values that a graph does not have."""
     made = {name for node in model.graph.node for name in node.output}
     return [name for name in names if name not in made]
 

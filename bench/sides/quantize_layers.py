@@ -59,7 +59,7 @@ def expose(path: Path, values: Sequence[str], folder: Path, threads: int) -> Any
 
 
 def group(values: Sequence[str], sizes: Mapping[str, int], room: int) -> Iterator[list[str]]:
-    """Values in order, in groups of so many bytes at most; one that is larger is alone."""
+    """Yield values in order, in groups of so many bytes at most; one that is larger is alone."""
     gathered: list[str] = []
     held = 0
     for name in values:
@@ -80,7 +80,7 @@ def measure_layers(
     threads: int,
     room: int = GROUP_BYTES,
 ) -> list[dict[str, Any]]:
-    """Errors of every linear layer, and in which graphs it is quantized."""
+    """Measure the errors of every linear layer, and in which graphs it is quantized."""
     model = onnx.load_model(base, load_external_data=False)
     layers = find_linears(model)
     values = [value_of(layer) for layer in layers]

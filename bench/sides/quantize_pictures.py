@@ -36,7 +36,7 @@ def hold_to(threads: int) -> None:
 
 
 def read_pictures(files: Sequence[Path], side: int = SIDE) -> PictureReader:
-    """Pictures in this order, as SAM 2's encoder takes them; one at a time."""
+    """Read pictures in this order, as SAM 2's encoder takes them; one at a time."""
     return PictureReader(
         {path.name: path for path in files},
         height=side,

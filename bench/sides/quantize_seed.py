@@ -26,7 +26,7 @@ from bench.sides.side import peak_bytes
 
 
 def list_pictures(folder: Path, count: int) -> list[Path]:
-    """COUNT pictures and one, in the order of the folder."""
+    """List COUNT pictures and one, in the order of the folder."""
     names = os.listdir(folder)  # noqa: PTH208 (the example's own order)
     return [folder / name for name in names[: count + 1]]
 
@@ -49,7 +49,7 @@ def settings() -> dict[str, Any]:
 
 
 def read_all(files: list[Path], side: int) -> NDArray[np.float32]:
-    """float32 [N, 3, side, side]."""
+    """Read all as float32 [N, 3, side, side]."""
     pictures = np.empty((len(files), 3, side, side), dtype=np.float32)
     for index, (_, picture) in enumerate(read_pictures(files, side)):
         pictures[index] = picture[0]

@@ -52,7 +52,7 @@ class Variant:
 def make_variants(
     layers: Sequence[Layer], kept: Sequence[Layer], products: Sequence[Product]
 ) -> dict[str, Variant]:
-    """One variant for each thing that the example does otherwise, and one with all of them.
+    """Make one variant for each thing that the example does otherwise, and one with all of them.
 
     Args:
         layers: Those that we quantize.

@@ -57,7 +57,7 @@ def open_session(path: Path, threads: int, *, profile: Path | None = None) -> tu
 
 
 def runtime_name() -> str:
-    """ONNX Runtime, with its version."""
+    """Return ONNX Runtime, with its version."""
     import onnxruntime
 
     return f"onnxruntime {onnxruntime.__version__}"

@@ -92,14 +92,15 @@ def measure(
 
 
 def does_pay(size: float, speed: Mapping[str, float]) -> bool:
-    """Whether something is gained: less room, or less time with any provider; 3 % count."""
+    """Return whether something is gained: less room, or less time with any provider; 3 % count."""
     return size <= 1 - WORTH or any(one >= 1 + WORTH for one in speed.values())
 
 
 def peak_memory(
     path: Path, inputs: Arrays, threads: int, config: Mapping[str, str] = DEFAULTS
 ) -> int:
-    """By how many bytes loading a graph and running it once on the CPU raise a process's peak.
+    """Measure by how many bytes loading a graph and running it once on the CPU raise a process's
+    peak.
 
     Raises:
         StageError: The process ended without an answer.
@@ -114,9 +115,9 @@ def peak_memory(
     except EOFError:
         process.join()
         raise StageError(
-            f"The memory that {path.name} takes could not be measured",
-            f"its process ended with status {process.exitcode}",
-            "look whether the machine is out of memory, and build again",
+            f"The memory that {path.name} takes could not be measured.",
+            f"Its process ended with status {process.exitcode}.",
+            "Check whether the machine is out of memory, and build again.",
         ) from None
     finally:
         process.join()
@@ -142,7 +143,7 @@ def _peak() -> int:
 
 
 def _race(pair: Pair, threads: int, config: Mapping[str, str], provider: str) -> dict[str, Any]:
-    """Median seconds of both, run in turn after one run each to warm up."""
+    """Measure the median seconds of both, run in turn after one run each to warm up."""
     sessions = {
         "fp32": Session(pair.base, threads, ERRORS_ALONE, provider=provider),
         "reduced": Session(pair.reduced, threads, ERRORS_ALONE, config, provider),

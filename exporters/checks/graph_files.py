@@ -9,7 +9,7 @@ from exporters.checks.verdict import not_verified
 from exporters.graphs.contract import find_faults
 from exporters.graphs.external_data import files_of, total_bytes
 from exporters.graphs.structure import count_ops, read_graph
-from exporters.protocol import Step, report_progress
+from exporters.protocol import Step, as_sentence, report_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,8 @@ def read_graphs(
             faults := find_faults(model, golden, contract, int(step.param("opset")), *data)
         ):
             raise not_verified(
-                f"The graph {golden['name']} is not the contract {contract['name']}'s",
-                "; ".join(faults),
+                f"The graph {golden['name']} is not the contract {contract['name']}'s.",
+                as_sentence("; ".join(faults)),
             )
         figures = {
             "nodes": len(model.graph.node),

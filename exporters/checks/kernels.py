@@ -45,7 +45,7 @@ def count_kernels(path: Path, threads: int, inputs: Mapping[str, NDArray[Any]]) 
 
 
 def find_kernel_fault(graph: str, counted: Mapping[str, Any]) -> str:
-    """Says how the integer kernels that ran differ from those planned; empty where they do not.
+    """Say how the integer kernels that ran differ from those planned; empty where they do not.
 
     Where the options plan none, onnxruntime may do as it likes.
 

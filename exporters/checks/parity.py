@@ -250,7 +250,7 @@ def compare_masks(
     coverage: tuple[float, float],
     photograph: bool = True,
 ) -> MaskCheck:
-    """Intersection over union of two masks bool [H, W]; two empty masks agree fully."""
+    """Return the intersection over union of two masks bool [H, W]; two empty masks agree fully."""
     share = float(expected.mean())
     iou = _overlap(expected, found)
     counted = coverage[0] <= share <= coverage[1]

@@ -45,7 +45,7 @@ class OutputQuality:
     relative: float
 
     def describe(self) -> dict[str, Any]:
-        """Plain data; a signal-to-noise ratio is null where nothing differs."""
+        """Return plain data; a signal-to-noise ratio is null where nothing differs."""
         return {
             "graph": self.graph,
             "tensor": self.tensor,
@@ -82,7 +82,7 @@ class Gate:
         return self.value >= self.bound
 
     def describe(self) -> dict[str, Any]:
-        """Plain data; a signal-to-noise ratio is null where nothing differs."""
+        """Return plain data; a signal-to-noise ratio is null where nothing differs."""
         value = decibels(self.value) if self.name == SNR else self.value
         return {
             "name": self.name,

@@ -35,7 +35,7 @@ class Runtime:
                 self.sessions[name] = Session(path, threads, ERRORS_ALONE, config, provider)
             except RuntimeFailure as failure:
                 raise not_verified(
-                    f"onnxruntime cannot load the graph {name}", _shorten(failure)
+                    f"ONNX Runtime cannot load the graph {name}.", _shorten(failure)
                 ) from failure
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -47,7 +47,7 @@ class Runtime:
             outputs = session.run(feeds)
         except RuntimeFailure as failure:
             raise not_verified(
-                f"onnxruntime cannot run the graph {graph} on {shapes}", _shorten(failure)
+                f"ONNX Runtime cannot run the graph {graph} on {shapes}.", _shorten(failure)
             ) from failure
         if graph not in self.samples or _rank(feeds) < _rank(self.samples[graph]):
             self.samples[graph] = feeds
@@ -59,7 +59,7 @@ class Runtime:
         return outputs
 
     def describe_times(self) -> dict[str, Any]:
-        """How long loading and running each graph took."""
+        """Return how long loading and running each graph took."""
         return {
             name: {
                 "load_seconds": round(session.load_seconds, 4),
@@ -71,7 +71,7 @@ class Runtime:
 
 
 def _rank(feeds: Arrays) -> tuple[int, int]:
-    """Few pictures or objects before many, then large inputs before small ones."""
+    """Return a key: few pictures or objects before many, then large inputs before small ones."""
     batch = max((value.shape[0] for value in feeds.values() if value.ndim), default=1)
     return batch, -sum(value.nbytes for value in feeds.values())
 

@@ -18,8 +18,8 @@ from exporters.protocol import NOT_VERIFIED, StageError
 
 _COUNTED: Final = 0.5
 _NEXT: Final = (
-    "read verification.json in the step's scratch folder; a patch, an exporter or the simplifier "
-    "changed what the model computes (try --simplifier none)"
+    "Read verification.json in the step's scratch folder; a patch, an exporter or the simplifier "
+    "changed what the model computes (try --simplifier none)."
 )
 
 
@@ -43,7 +43,9 @@ def summarize(checks: Iterable[Check]) -> dict[str, Any]:
 
 
 def summarize_together(checks: Sequence[Check]) -> dict[str, Any]:
-    """How the graphs fared together: masks, and where there are any scores and steps of a loop."""
+    """Return how the graphs fared together: masks, and where there are any scores and steps of a
+    loop.
+    """
     masks = [check for check in checks if isinstance(check, MaskCheck)]
     scores = [check for check in checks if isinstance(check, ScoreCheck)]
     steps = [check for check in checks if isinstance(check, LoopCheck)]
@@ -98,8 +100,8 @@ def require_ok(checks: Sequence[Check]) -> None:
     ]
     if failed:
         raise not_verified(
-            f"{len(failed)} of {len(checks)} comparisons with unpatched PyTorch failed",
-            "the worst: " + "; ".join(check.describe() for check in failed[:3]),
+            f"{len(failed)} of {len(checks)} comparisons with unpatched PyTorch failed.",
+            f"The worst: {'; '.join(check.describe() for check in failed[:3])}.",
         )
     require_counted(checks)
 
@@ -112,7 +114,7 @@ def require_some(checks: Sequence[Check]) -> None:
     """
     if not checks:
         raise not_verified(
-            "Nothing was compared", "the reference has no case that this contract takes"
+            "Nothing was compared.", "The reference has no case that this contract takes."
         )
 
 
@@ -130,8 +132,8 @@ def _require_counted(masks: Sequence[MaskCheck | LoopCheck]) -> None:
     counted = sum(mask.counted for mask in masks)
     if counted < _COUNTED * len(masks):
         raise not_verified(
-            f"Only {counted} of {len(masks)} masks could be judged",
-            "the others cover almost nothing or almost everything of their pictures",
+            f"Only {counted} of {len(masks)} masks could be judged.",
+            "The others cover almost nothing or almost everything of their pictures.",
         )
 
 

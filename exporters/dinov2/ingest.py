@@ -20,7 +20,9 @@ def build_network(params: Mapping[str, Any]) -> torch.nn.Module:
 
 
 def find_relative(shapes: Mapping[str, tuple[int, ...]], params: Mapping[str, Any]) -> str | None:
-    """Meta's model whose traits a checkpoint has, if it is another than the one asked for."""
+    """Return Meta's model whose traits a checkpoint has, if it is another than the one
+    asked for.
+    """
     blocks = {name.split(".")[1] for name in shapes if name.startswith("blocks.")}
     traits = (shapes.get("cls_token", ())[-1:], len(blocks))
     variant = "_reg4" if "register_tokens" in shapes else ""

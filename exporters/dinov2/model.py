@@ -9,7 +9,7 @@ import torch
 
 
 def read_size(size: str) -> tuple[int, int]:
-    """Height and width in pixels of a size such as "518x322", in that order."""
+    """Return the height and width in pixels of a size such as "518x322", in that order."""
     height, _, width = size.partition("x")
     return int(height), int(width)
 
@@ -40,7 +40,7 @@ def build_model(params: Mapping[str, Any], size: tuple[int, int] | None = None) 
 
 
 def load_model(params: Mapping[str, Any], weights: Path) -> torch.nn.Module:
-    """`build_model` at its native size, with its values from a file that `ingest` wrote.
+    """Build the model at its native size, with its values from a file that `ingest` wrote.
 
     The parameters are views of the mapped file: nothing is copied until it is used. Only the class
     token of a model with registers is computed: timm has its position added to it.

@@ -27,7 +27,7 @@ _REACH: Final = 2  # samples on each side that a cubic kernel takes notice of
 
 
 def resample(grid: Floats, rows: int, cols: int, *, registers: bool) -> Floats:
-    """Resamples the position table of a square of patches.
+    """Resample the position table of a square of patches.
 
     Args:
         grid: float32 [n * n, D], row by row, without the class token's place.
@@ -51,7 +51,7 @@ def resample(grid: Floats, rows: int, cols: int, *, registers: bool) -> Floats:
 
 
 def _plain_taps(own: int, wanted: int) -> Taps:
-    """For each place: the four samples around it, those beyond the edge being the edge's."""
+    """Return for each place the four samples around it, those beyond the edge being the edge's."""
     scale = float(np.float32(own / (wanted + _OFFSET)))
     centres = _float32(_middles(wanted) * scale - 0.5)
     around = np.floor(centres) + np.arange(1 - _REACH, 1 + _REACH)
@@ -59,7 +59,8 @@ def _plain_taps(own: int, wanted: int) -> Taps:
 
 
 def _antialiased_taps(own: int, wanted: int) -> Taps:
-    """For each place: all samples under the kernel, which is as wide as the shrinking wants it.
+    """Return for each place all samples under the kernel, which is as wide as the shrinking wants
+    it.
 
     Samples beyond the edge count for nothing, and the weights of the others add up to one.
     """
@@ -85,7 +86,7 @@ def _float32(values: Doubles) -> Doubles:
 
 
 def _cubic(distance: Doubles, a: float) -> Doubles:
-    """Keys' cubic convolution kernel."""
+    """Evaluate Keys' cubic convolution kernel."""
     x = np.abs(distance)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a

@@ -69,9 +69,9 @@ def _find_shape_faults(model: ModelProto, golden: Mapping[str, Any]) -> list[str
         onnx.checker.check_model(structure, full_check=False)
         inferred = infer_strictly(structure)
     except onnx.checker.ValidationError as error:
-        return [f"onnx.checker: {' '.join(str(error).split())[:300]}"]
+        return [f"the checker of ONNX says: {' '.join(str(error).split())[:300]}"]
     except StageError as error:
-        return [f"strict shape inference: {error.why}"]
+        return [f"strict shape inference fails; {error.why}"]
     faults = []
     for output, wanted in zip(inferred.graph.output, golden["outputs"], strict=True):
         problem = compare_dims(dims_of(output), wanted["dims"])

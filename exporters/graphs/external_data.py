@@ -33,12 +33,13 @@ def files_of(golden: Mapping[str, Any]) -> list[str]:
 
 
 def total_bytes(files: Iterable[Path]) -> int:
-    """How many bytes some files have together."""
+    """Return how many bytes some files have together."""
     return sum(file.stat().st_size for file in files)
 
 
 def lay_out(model: ModelProto, location: str) -> dict[str, Entries]:
-    """Where the larger initializers of a model lie: ONNX's entries by the tensors' names, in order.
+    """Return where the larger initializers of a model lie: ONNX's entries by the tensors' names, in
+    order.
 
     Args:
         model: The graph; where its tensors lie now does not matter.
@@ -90,7 +91,7 @@ def write_files(model: ModelProto, golden: Mapping[str, Any], out: Path, source:
 
 
 def collect(traced: Path, golden: Mapping[str, Any], out: Path) -> None:
-    """Brings a traced graph into its contract's files.
+    """Bring a traced graph into its contract's files.
 
     A graph over 2 GB is traced into a file for each tensor, beside the graph.
 
@@ -106,9 +107,9 @@ def collect(traced: Path, golden: Mapping[str, Any], out: Path) -> None:
         write_files(read_graph(traced), golden, out, traced.parent)
     elif any(file != traced for file in traced.parent.iterdir()):
         raise StageError(
-            f"The graph {golden['name']} is larger than the 2 GB at which an ONNX file ends",
-            f"its contract has no data file beside {golden['file']} for the weights",
-            "give the graph `data` in the contract's file in catalog/contracts",
+            f"The graph {golden['name']} is larger than the 2 GB at which an ONNX file ends.",
+            f"Its contract has no data file beside {golden['file']} for the weights.",
+            "Give the graph `data` in the contract's file in catalog/contracts.",
         )
     else:
         traced.replace(out / golden["file"])
@@ -200,7 +201,7 @@ def _describe(entries: Entries | None) -> str:
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor of a model: initializers and attributes, inner graphs' included."""
+    """Yield every tensor of a model: initializers and attributes, inner graphs' included."""
     for graph in all_graphs(model.graph):
         yield from graph.initializer
         for node in graph.node:
@@ -246,9 +247,9 @@ def _read(file: BinaryIO, size: int, name: str) -> Iterator[bytes]:
         piece = file.read(min(size, _CHUNK))
         if not piece:
             raise StageError(
-                f"The file of the weight {name} ends {size} bytes too early",
-                "the exporter did not finish it, or it was changed since",
-                "build it again",
+                f"The file of the weight {name} ends {size} bytes too early.",
+                "The exporter did not finish it, or it was changed since.",
+                "Build it again.",
             )
         size -= len(piece)
         yield piece

@@ -80,14 +80,14 @@ class Session:
                 _find_place(path), options, providers=list(dict.fromkeys((provider, CPU)))
             )
         except Exception as error:
-            raise RuntimeFailure(str(error).strip()) from error
+            raise _tell(error) from error
         self.load_seconds = time.perf_counter() - started
         # A provider whose libraries are missing is left out with no more than a warning.
         active = self._session.get_providers()
         if active[0] != provider:
             raise RuntimeFailure(
                 f"{provider} was asked for, and {active[0]} is what is active: its libraries are "
-                "missing, or are of another version"
+                "missing, or are of another version."
             )
 
     @property
@@ -108,7 +108,7 @@ class Session:
         try:
             values = self._session.run(names, dict(inputs))
         except Exception as error:
-            raise RuntimeFailure(str(error).strip()) from error
+            raise _tell(error) from error
         self.run_seconds.append(time.perf_counter() - started)
         return dict(zip(names, values, strict=True))
 
@@ -191,18 +191,22 @@ class Sessions:
             outputs = self._sessions[graph].run(inputs)
         except RuntimeFailure as failure:
             raise StageError(
-                f"The {graph} failed while it ran",
-                f"onnxruntime says: {str(failure)[:500]}",
-                "verify the target; if it verifies, report this with the picture and the prompts",
+                f"The {graph} failed while it ran.",
+                str(failure)[:500],
+                "Verify the target; if it verifies, report this with the picture and the prompts.",
             ) from failure
         for output, value in outputs.items():
             if not np.isfinite(value).all():
                 raise StageError(
-                    f"The {graph}'s output {output} holds values that are no numbers",
-                    "the weights may be damaged, or too large for this precision",
-                    "verify the target",
+                    f"The {graph}'s output {output} holds NaN or infinite values.",
+                    "The weights may be damaged, or too large for this precision.",
+                    "Verify the target.",
                 )
         return outputs
+
+
+def _tell(error: Exception) -> RuntimeFailure:
+    return RuntimeFailure(f"ONNX Runtime says: {str(error).strip()}")
 
 
 def _load(path: Path, threads: int, config: Mapping[str, str]) -> Session:
@@ -210,7 +214,7 @@ def _load(path: Path, threads: int, config: Mapping[str, str]) -> Session:
         return Session(path, threads, config=config)
     except RuntimeFailure as failure:
         raise StageError(
-            f"onnxruntime {onnxruntime.__version__} cannot load {path.name}",
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name}.",
             str(failure)[:500],
-            "verify the target: its files may have been changed",
+            "Verify the target: its files may have been changed.",
         ) from failure

@@ -30,7 +30,7 @@ class Simplifier(StrEnum):
 
 
 def simplify_apart(tool: Simplifier, model: ModelProto, scratch: Path, step: str) -> ModelProto:
-    """Simplifies a model in a child process.
+    """Simplify a model in a child process.
 
     Args:
         tool: The tool; `none` returns the model itself.
@@ -56,9 +56,9 @@ def simplify_apart(tool: Simplifier, model: ModelProto, scratch: Path, step: str
             else f"ended with status {done.returncode}"
         )
         raise StageError(
-            f"{tool} failed on {model.graph.name or 'a graph'} of {step}",
-            f"its process {ending}; the step's log has its last words",
-            "give the same options and the other tool: "
+            f"{tool} failed on {model.graph.name or 'a graph'} of {step}.",
+            f"Its process {ending}; the step's log has its last words.",
+            "Give the same options and the other tool: "
             f"invoke build '{_target_of(step)}' --simplifier {tool.other}",
         )
     simplified = onnx.load_model(target, load_external_data=False)

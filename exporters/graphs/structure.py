@@ -11,7 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from onnx.shape_inference import InferenceError, infer_shapes
 
-from exporters.protocol import StageError
+from exporters.protocol import StageError, as_sentence
 
 # Smaller constants (scales, axes, shapes) are part of a graph's structure.
 WEIGHT_ELEMENTS: Final = 64
@@ -31,15 +31,15 @@ def read_graph(path: Path) -> ModelProto:
     """Read an ONNX file.
 
     Raises:
-        StageError: It is no ONNX model.
+        StageError: It is not an ONNX model.
     """
     try:
         return onnx.load_model(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError has no public base
         raise StageError(
-            f"{path.name} is not an ONNX model",
-            f"{type(error).__name__}: {error}",
-            "build it again",
+            f"{path.name} is not an ONNX model.",
+            f"Reading it failed with {type(error).__name__}: {error}",
+            "Build it again.",
         ) from error
 
 
@@ -77,7 +77,7 @@ def all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
 
 
 def count_ops(model: ModelProto) -> dict[str, int]:
-    """How many nodes of each operator a model has, inner graphs included, sorted by name."""
+    """Return how many nodes of each operator a model has, inner graphs included, sorted by name."""
     ops = Counter(
         f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         for graph in all_graphs(model.graph)
@@ -108,12 +108,12 @@ def opsets_of(model: ModelProto) -> dict[str, int]:
 
 
 def is_external(tensor: TensorProto) -> bool:
-    """Whether a tensor's values lie in another file."""
+    """Return whether a tensor's values lie in another file."""
     return tensor.data_location == TensorProto.EXTERNAL
 
 
 def size_of(tensor: TensorProto) -> int:
-    """How many bytes a tensor's values take."""
+    """Return how many bytes a tensor's values take."""
     item: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     return _count(tensor) * item
 
@@ -153,7 +153,7 @@ def set_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
 
 
 def rejoin(structure: ModelProto, aside: Mapping[str, TensorProto]) -> None:
-    """Undoes `set_aside` after the structure was edited; constants without a use are left out."""
+    """Undo `set_aside` after the structure was edited; constants without a use are left out."""
     graph = structure.graph
     _replace(graph.input, [value for value in graph.input if value.name not in aside])
     used = {name for inner in all_graphs(graph) for node in inner.node for name in node.input}
@@ -229,9 +229,9 @@ def infer_strictly(model: ModelProto) -> ModelProto:
         return infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
     except InferenceError as error:
         raise StageError(
-            f"Strict shape inference fails on {model.graph.name or 'a graph'}",
-            " ".join(str(error).split())[:500],
-            "this is a fault of the exporter or of the simplifier: try --simplifier none",
+            f"Strict shape inference fails on {model.graph.name or 'a graph'}.",
+            f"ONNX says: {' '.join(str(error).split())[:500]}",
+            "This is a fault of the exporter or of the simplifier: try --simplifier none.",
         ) from error
 
 
@@ -245,9 +245,9 @@ def declare_outputs(model: ModelProto, golden: Mapping[str, Any]) -> None:
         problem = compare_dims(dims_of(output), wanted["dims"])
         if problem or output.name != wanted["name"]:
             raise StageError(
-                f"The graph {golden['name']} has another output {output.name} than its contract",
-                problem or f"the contract's is called {wanted['name']}",
-                "this is a fault of the exporter, or the contract is of another picture size",
+                f"The graph {golden['name']} has another output {output.name} than its contract.",
+                as_sentence(problem or f"the contract's is called {wanted['name']}"),
+                "This is a fault of the exporter, or the contract is of another picture size.",
             )
         shape = output.type.tensor_type.shape
         shape.ClearField("dim")
@@ -260,7 +260,7 @@ def declare_outputs(model: ModelProto, golden: Mapping[str, Any]) -> None:
 
 
 def compare_dims(inferred: Dims | None, wanted: Sequence[int | str]) -> str:
-    """Says how inferred dims contradict a contract's; empty where they bear them out."""
+    """Say how inferred dims contradict a contract's; empty where they bear them out."""
     if inferred is None or len(inferred) != len(wanted):
         return f"its inferred shape is {inferred}, the contract's {list(wanted)}"
     for found, dim in zip(inferred, wanted, strict=True):

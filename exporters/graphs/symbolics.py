@@ -14,7 +14,7 @@ _OPSETS: Final = range(17, 21)
 
 
 def register_symbolics() -> None:
-    """Teaches the exporter these operators, for this process."""
+    """Teach the exporter these operators, for this process."""
     for opset in _OPSETS:
         for name, symbolic in (
             ("aten::expand", _expand),

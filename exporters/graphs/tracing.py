@@ -21,7 +21,7 @@ class Graph:
 
 
 def trace(graph: Graph, golden: Mapping[str, Any], opset: int, path: Path) -> None:
-    """Traces a module with TorchScript and writes it as ONNX.
+    """Trace a module with TorchScript and write it as ONNX.
 
     The trace follows one run on the examples; axes that the contract names are dynamic. Weights of
     more than 2 GB become files of their own, beside the graph.
@@ -77,9 +77,9 @@ def _require_eval(module: torch.nn.Module, when: str) -> None:
         raise AssertionError(f"{when} the trace, in training mode: {', '.join(training[:4])}")
 
 
-def _misfit(golden: Mapping[str, Any], why: str) -> StageError:
+def _misfit(golden: Mapping[str, Any], fault: str) -> StageError:
     return StageError(
-        f"The graph {golden['name']} does not fit its contract",
-        f"in the contract {why}",
-        "build the contract with a model of its picture size",
+        f"The graph {golden['name']} does not fit its contract.",
+        f"In the contract {fault}.",
+        "Build the contract with a model of its picture size.",
     )

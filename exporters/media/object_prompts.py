@@ -33,44 +33,44 @@ def check_numbers(asked: Any) -> None:
     """
     if not isinstance(asked, list) or not asked:
         raise _refuse(
-            "There is no prompt" if asked in ([], None) else f"prompts is {asked!r}",
-            "the tracker follows what a point or a box shows it",
-            "add --point X,Y or --box X0,Y0,X1,Y1",
+            "There is no prompt." if asked in ([], None) else f"The prompts are {asked!r}.",
+            "The tracker follows what a point or a box shows it.",
+            "Add --point X,Y or --box X0,Y0,X1,Y1.",
         )
     seen: set[tuple[int, int]] = set()
     for one in asked:
         number, frame = _whole(one, "object"), _whole(one, "frame")
         if not 1 <= number <= LARGEST_NUMBER:
             raise _refuse(
-                f"An object has the number {number}",
-                f"a mask's pixels hold numbers from 1 to {LARGEST_NUMBER}; 0 is no object",
-                "number the objects from 1",
+                f"An object has the number {number}.",
+                f"A mask's pixels hold numbers from 1 to {LARGEST_NUMBER}; 0 means no object.",
+                "Number the objects from 1.",
             )
         if frame < 0:
             raise _refuse(
-                f"Object {number} is prompted on frame {frame}",
-                "frames are counted from 0",
-                "choose a frame from 0 on",
+                f"Object {number} is prompted on frame {frame}.",
+                "Frames are counted from 0.",
+                "Choose a frame from 0 on.",
             )
         if not one.get("points") and one.get("box") is None:
             raise _refuse(
-                f"Object {number} on frame {frame}: There is no prompt",
-                "the tracker follows what a point or a box shows it",
-                "give it a point or a box",
+                f"Object {number} has no prompt on frame {frame}.",
+                "The tracker follows what a point or a box shows it.",
+                "Give it a point or a box.",
             )
         if (number, frame) in seen:
             raise _refuse(
-                f"Object {number} is prompted twice on frame {frame}",
-                "all that is shown of an object on a frame is one prompt",
-                "put its points and its box together",
+                f"Object {number} is prompted twice on frame {frame}.",
+                "All that is shown of an object on a frame is one prompt.",
+                "Put its points and its box together.",
             )
         seen.add((number, frame))
     objects = {number for number, _ in seen}
     if len(objects) > MAX_OBJECTS:
         raise _refuse(
-            f"{len(objects)} objects are more than fit",
-            f"at most {MAX_OBJECTS} are followed at a time",
-            "track them in several runs",
+            f"{len(objects)} objects are more than fit.",
+            f"At most {MAX_OBJECTS} are followed at a time.",
+            "Track them in several runs.",
         )
 
 
@@ -90,16 +90,16 @@ def read_object_prompts(
         number, frame = int(one["object"]), int(one["frame"])
         if frame >= frames:
             raise _refuse(
-                f"Object {number} is prompted on frame {frame}",
-                f"the video has {frames} frames, counted from 0",
-                f"choose a frame from 0 to {frames - 1}",
+                f"Object {number} is prompted on frame {frame}.",
+                f"The video has {frames} frames, counted from 0.",
+                f"Choose a frame from 0 to {frames - 1}.",
             )
         box = one.get("box")
         given = {"points": one.get("points"), "boxes": None if box is None else [box]}
         try:
             (prompt,) = read_prompts(given, None, height, width)
         except StageError as error:
-            what = f"Object {number} on frame {frame}: {error.what}"
+            what = f"{error.what.removesuffix('.')} (object {number} on frame {frame})."
             raise StageError(what, error.why, error.next, error.exit_code) from error
         prompts.append(ObjectPrompt(number=number, frame=frame, prompt=prompt))
     return tuple(sorted(prompts, key=lambda one: (one.frame, one.number)))
@@ -110,9 +110,9 @@ def _whole(one: Any, name: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise _refuse(
-        f"{one!r} is not a prompt",
-        f"its {name} is {value!r}",
-        f"give the {name} as a whole number",
+        f"{one!r} is not a prompt.",
+        f"Its {name} is {value!r}.",
+        f"Give the {name} as a whole number.",
     )
 
 

@@ -62,7 +62,7 @@ class Drawn:
 
 
 def canvas_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) at which a picture is drawn: its longer side is 768 to 2048 pixels."""
+    """Return (height, width) at which a picture is drawn: its longer side is 768 to 2048 pixels."""
     longer = max(height, width)
     wanted = min(max(longer, _SHORTEST), _LONGEST)
     return max(1, round(height * wanted / longer)), max(1, round(width * wanted / longer))
@@ -78,7 +78,7 @@ def enlarge(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def draw_overlay(
     picture: NDArray[np.uint8], drawn: Sequence[Drawn], *, banner: str = ""
 ) -> NDArray[np.uint8]:
-    """`draw_masks`, with captions below and a banner above.
+    """Draw the masks as `draw_masks` does, with captions below and a banner above.
 
     Args:
         picture: uint8 [H, W, 3].
@@ -137,7 +137,7 @@ def _tint_of(one: Drawn, place: int) -> Colour:
 
 
 def _tint(canvas: Image.Image, mask: NDArray[np.bool_], colour: Colour, line: int) -> Image.Image:
-    """Lays a colour over the mask, and a light line along its edge."""
+    """Lay a colour over the mask, and a light line along its edge."""
     flat = Image.fromarray(mask.astype(np.uint8) * 255)
     smooth = flat.resize(canvas.size, Image.Resampling.BILINEAR)
     smooth = smooth.filter(ImageFilter.GaussianBlur(line * 0.75))

@@ -60,7 +60,7 @@ def resize(
     width: int,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> NDArray[np.uint8]:
-    """Squashes a picture to a size, whatever its proportions.
+    """Squash a picture to a size, whatever its proportions.
 
     Args:
         picture: uint8 [H, W, 3].
@@ -94,12 +94,12 @@ def preprocess(
     width: int,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> NDArray[np.float32]:
-    """`normalize(resize(...))`: uint8 [H, W, 3] to float32 [1, 3, height, width]."""
+    """Resize and normalize: uint8 [H, W, 3] to float32 [1, 3, height, width]."""
     return normalize(resize(picture, height, width, resample))
 
 
 def masks_to_picture(logits: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resamples mask logits bilinearly, with half-pixel centres and without antialiasing.
+    """Resample mask logits bilinearly, with half-pixel centres and without antialiasing.
 
     This is `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`, the step
     with which upstream brings its masks back to the picture.
@@ -127,7 +127,9 @@ def masks_to_picture(logits: NDArray[np.float32], height: int, width: int) -> ND
 def _taps(
     source: int, wanted: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each wanted sample: its two neighbours in the source, and the weight of the second."""
+    """Return for each wanted sample its two neighbours in the source, and the weight of
+    the second.
+    """
     scale = np.float32(source) / np.float32(wanted)
     centres = (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     centres = np.clip(centres, 0, source - 1, dtype=np.float32)
@@ -148,16 +150,16 @@ def _decode(path: Path, name: str) -> Image.Image:
                 raise _too_big(name, image.size) from None
             except MemoryError:
                 raise StageError(
-                    f"There is not enough memory to open the {name}",
-                    f"it has {image.width} x {image.height} pixels",
-                    "give a smaller picture",
+                    f"There is not enough memory to open the {name}.",
+                    f"It has {image.width} x {image.height} pixels.",
+                    "Give a smaller picture.",
                     exit_code=OUT_OF_MEMORY,
                 ) from None
             except _BROKEN as error:
                 raise StageError(
-                    f"The {name} is damaged or cut short",
-                    f"Pillow stopped reading its {image.format} data: {error}",
-                    "copy or download the file again, or open it in a viewer and save it anew",
+                    f"The {name} is damaged or cut short.",
+                    f"Pillow stopped reading its {image.format} data and says: {error}",
+                    "Copy or download the file again, or open it in a viewer and save it anew.",
                     exit_code=BAD_INPUT,
                 ) from error
 
@@ -166,16 +168,16 @@ def _open(path: Path, name: str) -> Image.Image:
     """Open the header, after the checks that need no decoding."""
     if not path.is_file():
         raise StageError(
-            f"There is no {name}",
-            f"{path} is a folder" if path.is_dir() else f"no file has the name {path}",
-            "check the path; a relative one starts at the current folder",
+            f"There is no {name}.",
+            f"{path} is a folder." if path.is_dir() else f"No file has the name {path}.",
+            "Check the path; a relative one starts at the current folder.",
             exit_code=BAD_INPUT,
         )
     if path.stat().st_size == 0:
         raise StageError(
-            f"The {name} is empty",
-            "the file has no bytes: a download or a copy may have stopped early",
-            "copy or download the file again",
+            f"The {name} is empty.",
+            "The file has no bytes: a download or a copy may have stopped early.",
+            "Copy or download the file again.",
             exit_code=BAD_INPUT,
         )
     try:
@@ -184,23 +186,23 @@ def _open(path: Path, name: str) -> Image.Image:
         raise _too_big(name, None) from None
     except UnidentifiedImageError:
         raise StageError(
-            f"The {name} is not a picture that can be read",
+            f"The {name} is not a picture that can be read.",
             _what_it_looks_like(path),
-            f"give a picture in one of these formats: {', '.join(FORMATS)}",
+            f"Give a picture in one of these formats: {', '.join(FORMATS)}.",
             exit_code=BAD_INPUT,
         ) from None
     except PermissionError as error:
         raise StageError(
-            f"The {name} cannot be read",
-            "its permissions forbid it",
+            f"The {name} cannot be read.",
+            "Its permissions forbid it.",
             f"chmod u+r {path}",
             exit_code=BAD_INPUT,
         ) from error
     except _BROKEN as error:
         raise StageError(
-            f"The {name} is damaged",
-            f"its header cannot be read: {error}",
-            "copy or download the file again",
+            f"The {name} is damaged.",
+            f"Its header cannot be read; Pillow says: {error}",
+            "Copy or download the file again.",
             exit_code=BAD_INPUT,
         ) from error
     if image.width * image.height > MAX_PIXELS:
@@ -217,9 +219,9 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         return Image.fromarray(grey).convert("RGB")
     if image.mode in ("I", "F"):
         raise StageError(
-            f"The {name} holds {'floating-point' if image.mode == 'F' else '32-bit'} samples",
-            "nothing says which value is black and which is white",
-            "save it with 8 or 16 bits a sample",
+            f"The {name} holds {'floating-point' if image.mode == 'F' else '32-bit'} samples.",
+            "Nothing says which value is black and which is white.",
+            "Save it with 8 or 16 bits a sample.",
             exit_code=BAD_INPUT,
         )
     if image.has_transparency_data:
@@ -230,11 +232,11 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _too_big(name: str, size: tuple[int, int] | None) -> StageError:
-    found = f"it has {size[0]} x {size[1]} pixels" if size else "its header says so"
+    found = f"It has {size[0]} x {size[1]} pixels" if size else "Its header says so"
     return StageError(
-        f"The {name} has too many pixels",
-        f"{found}; at most {MAX_PIXELS // 1_000_000} million are opened",
-        "shrink the picture: the model sees it far smaller anyway",
+        f"The {name} has too many pixels.",
+        f"{found}; at most {MAX_PIXELS // 1_000_000} million are opened.",
+        "Shrink the picture: the model sees it far smaller anyway.",
         exit_code=BAD_INPUT,
     )
 
@@ -243,11 +245,11 @@ def _what_it_looks_like(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(512)
     if head.lstrip()[:1] == b"<":
-        return "it starts like a web page or an XML file (SVG is not read)"
+        return "It starts like a web page or an XML file (SVG is not read)."
     if head.startswith(b"%PDF"):
-        return "it is a PDF document"
+        return "It is a PDF document."
     if head[4:8] == b"ftyp":
-        return "it looks like HEIC, AVIF or a video"
+        return "It looks like HEIC, AVIF or a video."
     if b"\0" not in head:
-        return "it looks like text"
-    return "its first bytes are those of no known picture format"
+        return "It looks like text."
+    return "Its first bytes are not those of a known picture format."

@@ -31,7 +31,7 @@ class PromptSet:
     mask: NDArray[np.bool_] | None = None
 
     def describe(self) -> str:
-        """In words, such as "2 points and a box"."""
+        """Return it in words, such as "2 points and a box"."""
         count = len(self.points)
         parts = [f"{count} points" if count > 1 else "a point"] if count else []
         parts += ["a box"] if self.box else []
@@ -62,16 +62,16 @@ def read_prompts(
     if len(boxes) > 1:
         if points or mask is not None:
             raise _refuse(
-                f"{len(boxes)} boxes were given together with {'points' if points else 'a mask'}",
-                "each box is an object of its own; nothing says which one the rest is about",
-                "give one box with its points, and run once for each object",
+                f"{len(boxes)} boxes were given together with {'points' if points else 'a mask'}.",
+                "Each box is an object of its own; nothing says which one the rest is about.",
+                "Give one box with its points, and run once for each object.",
             )
         return tuple(PromptSet(box=box) for box in boxes)
     if not (points or boxes or mask):
         raise _refuse(
-            "There is no prompt",
-            "the graphs segment what a point, a box or a mask shows them",
-            f"add --point X,Y or --box X0,Y0,X1,Y1, such as --point {width // 2},{height // 2}",
+            "There is no prompt.",
+            "The graphs segment what a point, a box or a mask shows them.",
+            f"Add --point X,Y or --box X0,Y0,X1,Y1, such as --point {width // 2},{height // 2}.",
         )
     guess = None if mask is None else read_mask(mask, height, width)
     return (PromptSet(points=points, box=boxes[0] if boxes else None, mask=guess),)
@@ -92,16 +92,16 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
     if grey.shape != (height, width):
         raise _refuse(
             f"The mask prompt is {grey.shape[1]} x {grey.shape[0]}, "
-            f"the picture {width} x {height} pixels",
-            "a mask prompt covers the picture pixel by pixel",
-            "resize the mask to the picture's size",
+            f"the picture {width} x {height} pixels.",
+            "A mask prompt covers the picture pixel by pixel.",
+            "Resize the mask to the picture's size.",
         )
     foreground = np.asarray(grey > grey.max() / 2)
     if foreground.all() or not foreground.any():
         raise _refuse(
-            f"The mask prompt marks {'everything' if foreground.any() else 'nothing'}",
-            "all of its pixels are equally bright, or only its transparency differs",
-            "paint the object white and the rest black",
+            f"The mask prompt marks {'everything' if foreground.any() else 'nothing'}.",
+            "All of its pixels are equally bright, or only its transparency differs.",
+            "Paint the object white and the rest black.",
         )
     return foreground
 
@@ -109,7 +109,7 @@ def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:
 def _list(params: Mapping[str, Any], name: str) -> Sequence[Any]:
     value = params.get(name) or []
     if not isinstance(value, list):
-        raise _refuse(f"{name} is {value!r}", "a list was expected", f"give {name} as a list")
+        raise _refuse(f"{name} is {value!r}.", "A list was expected.", f"Give {name} as a list.")
     return value
 
 
@@ -117,15 +117,15 @@ def _point(value: Any, height: int, width: int) -> Point:
     x, y, label = _numbers(value, 3, "point", "x,y,label")
     if label not in (0, 1):
         raise _refuse(
-            f"The point {x:g},{y:g} has the label {label:g}",
-            "a label is 1 (on the object) or 0 (off it)",
-            f"use --point {x:g},{y:g},1 or --point {x:g},{y:g},0",
+            f"The point {x:g},{y:g} has the label {label:g}.",
+            "A label is 1 (on the object) or 0 (off it).",
+            f"Use --point {x:g},{y:g},1 or --point {x:g},{y:g},0.",
         )
     if not (0 <= x < width and 0 <= y < height):
         raise _refuse(
-            f"The point {x:g},{y:g} lies outside the picture",
-            f"the picture has {width} x {height} pixels, counted from 0 at the top left",
-            f"choose x from 0 to {width - 1} and y from 0 to {height - 1}",
+            f"The point {x:g},{y:g} lies outside the picture.",
+            f"The picture has {width} x {height} pixels, counted from 0 at the top left.",
+            f"Choose x from 0 to {width - 1} and y from 0 to {height - 1}.",
         )
     return x, y, int(label)
 
@@ -135,21 +135,21 @@ def _box(value: Any, height: int, width: int) -> Box:
     text = f"{x0:g},{y0:g},{x1:g},{y1:g}"
     if x0 > x1 or y0 > y1:
         raise _refuse(
-            f"The box {text} is reversed",
-            "x0,y0 is its upper left corner and x1,y1 its lower right one",
-            f"use --box {min(x0, x1):g},{min(y0, y1):g},{max(x0, x1):g},{max(y0, y1):g}",
+            f"The box {text} is reversed.",
+            "Its upper left corner is x0,y0 and its lower right one x1,y1.",
+            f"Use --box {min(x0, x1):g},{min(y0, y1):g},{max(x0, x1):g},{max(y0, y1):g}.",
         )
     if x0 == x1 or y0 == y1:
         raise _refuse(
-            f"The box {text} is empty",
-            "it has no width or no height",
-            "give two corners that differ in x and in y",
+            f"The box {text} is empty.",
+            "It has no width or no height.",
+            "Give two corners that differ in x and in y.",
         )
     if not (x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height):
         raise _refuse(
-            f"The box {text} does not lie within the picture",
-            f"the picture has {width} x {height} pixels",
-            f"keep x from 0 to {width} and y from 0 to {height}",
+            f"The box {text} does not lie within the picture.",
+            f"The picture has {width} x {height} pixels.",
+            f"Keep x from 0 to {width} and y from 0 to {height}.",
         )
     return x0, y0, x1, y1
 
@@ -162,9 +162,9 @@ def _numbers(value: Any, count: int, name: str, form: str) -> list[float]:
     ):
         return [float(one) for one in value]
     raise _refuse(
-        f"{value!r} is not a {name}",
-        f"a {name} is {count} finite numbers, {form}",
-        f"write --{name} {form} with numbers",
+        f"{value!r} is not a {name}.",
+        f"A {name} is {count} finite numbers, {form}.",
+        f"Write --{name} {form} with numbers.",
     )
 
 

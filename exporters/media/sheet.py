@@ -80,7 +80,7 @@ def draw_sheet(
 def _strip(
     text: str, width: int, size: int, back: Colour, ink: Colour, swatch: Colour | None
 ) -> Image.Image:
-    """Text on a band as wide as the sheet, wrapped at words; perhaps after a swatch."""
+    """Return text on a band as wide as the sheet, wrapped at words; perhaps after a swatch."""
     font = ImageFont.load_default(size)
     pad = round(size * 0.8)
     indent = pad + (round(size * 1.3) if swatch else 0)

@@ -82,7 +82,7 @@ class Video:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorts names as people count: frame2 before frame10."""
+    """Sort names as people count: frame2 before frame10."""
     return sorted(names, key=_natural)
 
 
@@ -127,9 +127,9 @@ def open_video(path: Path, name: str = "", threads: int = 1) -> Video:
     name = name or path.name
     if not path.is_file() or path.stat().st_size == 0:
         raise _refuse(
-            f"The video {name} is empty" if path.is_file() else f"There is no video {name}",
-            "the file has no bytes" if path.is_file() else f"no file has the name {path}",
-            "check the path, or copy the file again",
+            f"The video {name} is empty." if path.is_file() else f"There is no video {name}.",
+            "The file has no bytes." if path.is_file() else f"No file has the name {path}.",
+            "Check the path, or copy the file again.",
         )
     with _open(path, name) as container:
         rate = container.streams.video[0].average_rate
@@ -200,24 +200,24 @@ def _survey(
         if found != size:
             picture = f" ({pictures[frames]})" if pictures else ""
             raise _refuse(
-                f"The size changes at frame {frames}{picture} of {name}",
-                f"it has {found[1]} x {found[0]} pixels, the frames before {size[1]} x {size[0]}",
-                "cut the video there, or bring all frames to one size",
+                f"The size changes at frame {frames}{picture} of {name}.",
+                f"It has {found[1]} x {found[0]} pixels, the frames before {size[1]} x {size[0]}.",
+                "Cut the video there, or bring all frames to one size.",
             )
         frames += 1
         if frames % _REPORT_EVERY == 0:
             report_progress(None, f"reading through {name}: {frames} frames")
     if frames == 0:
         raise _refuse(
-            f"There is no frame in {name}",
-            "nothing of it is a picture",
-            "give a video file, or a folder with a picture for each frame",
+            f"There is no frame in {name}.",
+            "It holds no picture.",
+            "Give a video file, or a folder with a picture for each frame.",
         )
     if frames == 1:
         raise _refuse(
-            f"There is only one frame in {name}",
-            "nothing to track: objects are followed from frame to frame",
-            "use invoke predict for a single picture",
+            f"There is only one frame in {name}.",
+            "There is nothing to track: objects are followed from frame to frame.",
+            "Use invoke predict for a single picture.",
         )
     return Video(frames=frames, height=size[0], width=size[1], rate=rate, read=read)
 
@@ -229,24 +229,24 @@ def _open(path: Path, name: str) -> Iterator[Any]:
         container = av.open(f"file:{path}", container_options=only)
     except av.ArgumentError as error:  # what a format that is not listed comes to
         raise _refuse(
-            f"The video {name} is of a kind that is not read",
-            "it is a list of other files, a text, a single picture or a rare format, or its "
-            "beginning is damaged",
-            "bring it into an MP4 or MKV file, or give a folder with a picture for each frame",
+            f"The video {name} is of a kind that is not read.",
+            "It is a list of other files, a text, a single picture or a rare format, or its "
+            "beginning is damaged.",
+            "Bring it into an MP4 or MKV file, or give a folder with a picture for each frame.",
         ) from error
     except (av.FFmpegError, ValueError) as error:
         raise _refuse(
-            f"The video {name} cannot be opened",
+            f"The video {name} cannot be opened.",
             f"FFmpeg says: {_reason(error)}",
-            "give a video file such as MP4, or a folder with a picture for each frame",
+            "Give a video file such as MP4, or a folder with a picture for each frame.",
         ) from error
     with container:
         if not container.streams.video:
             kinds = sorted({stream.type for stream in container.streams})
             raise _refuse(
-                f"There is no video in {name}",
-                f"the file holds {', '.join(kinds) or 'no stream'}",
-                "give a file with moving pictures",
+                f"There is no video in {name}.",
+                f"The file holds {', '.join(kinds) or 'no stream'}.",
+                "Give a file with moving pictures.",
             )
         yield container
 
@@ -260,10 +260,12 @@ def _decode(path: Path, name: str, threads: int) -> Iterator[Pixels]:
         try:
             for stored, packet in enumerate(container.demux(stream)):
                 if packet.is_corrupt:
-                    raise _undecodable(name, stored, "its data is cut short, or part of it is lost")
+                    raise _undecodable(
+                        name, stored, "Its data is cut short, or part of it is lost."
+                    )
                 for frame in packet.decode():
                     if frame.is_corrupt:
-                        raise _undecodable(name, number, "its data is damaged")
+                        raise _undecodable(name, number, "Its data is damaged.")
                     yield _upright(frame, threads)
                     number += 1
         except av.FFmpegError as error:
@@ -276,7 +278,7 @@ def _upright(frame: VideoFrame, threads: int) -> Pixels:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Run of digits as numbers, between runs of anything else."""
+    """Return runs of digits as numbers, between runs of anything else."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-1, name)]
 
@@ -286,11 +288,11 @@ def _reason(error: Exception) -> str:
 
 
 def _undecodable(name: str, number: int, why: str) -> StageError:
-    """Near: data lies in another order than it is shown, and threads decode ahead."""
+    """Say near: data lies in another order than it is shown, and threads decode ahead."""
     return _refuse(
-        f"The video {name} cannot be decoded near frame {number}",
+        f"The video {name} cannot be decoded near frame {number}.",
         why,
-        "copy or download the file again, or cut the video before that frame",
+        "Copy or download the file again, or cut the video before that frame.",
     )
 
 

@@ -26,7 +26,7 @@ _NUMBERED: Final = re.compile(r"[0-9]{5}-(?=.)")
 
 
 def resample_of(preprocessing: Mapping[str, Any]) -> Image.Resampling:
-    """Pillow's filter for a contract's `[preprocessing]`: the first word of its `resize`.
+    """Return Pillow's filter for a contract's `[preprocessing]`: the first word of its `resize`.
 
     Raises:
         StageError: It is none of `RESAMPLINGS`.
@@ -36,14 +36,14 @@ def resample_of(preprocessing: Mapping[str, Any]) -> Image.Resampling:
         return RESAMPLINGS[text.split(maxsplit=1)[0]]
     except (KeyError, IndexError):
         raise StageError(
-            f"The contract resizes pictures by {text!r}",
-            f"its first word is none of {', '.join(RESAMPLINGS)}",
-            "correct the contract's [preprocessing]",
+            f"The contract resizes pictures by {text!r}.",
+            f"Its first word is not one of {', '.join(RESAMPLINGS)}.",
+            "Correct the contract's [preprocessing].",
         ) from None
 
 
 def random_picture(height: int, width: int, seed: int) -> NDArray[np.float32]:
-    """Uniform 8-bit noise, normalized as a picture is.
+    """Draw uniform 8-bit noise, normalized as a picture is.
 
     Args:
         height: In pixels.
@@ -73,7 +73,7 @@ class PictureReader:
         resample: Image.Resampling,
         count: int,
     ) -> None:
-        """Names the pictures; none is opened yet.
+        """Name the pictures; none is opened yet.
 
         Args:
             files: The pictures by name, in their order; those beyond `count` are spare. What
@@ -116,9 +116,9 @@ class PictureReader:
         self.skipped = {}
         if len(self._files) < self._count:
             raise StageError(
-                f"{self._count} calibration pictures were asked for, and {len(self._files)} given",
-                "none is used twice",
-                "give more pictures, or a smaller --calib-size",
+                f"{self._count} calibration pictures were asked for, and {len(self._files)} given.",
+                "None is used twice.",
+                "Give more pictures, or a smaller --calib-size.",
                 exit_code=BAD_INPUT,
             )
         spare = len(self._files) - self._count
@@ -146,19 +146,19 @@ class PictureReader:
         except StageError as error:
             if error.exit_code != BAD_INPUT:
                 raise
-            self.skipped[name] = f"{error.what}: {error.why}"
+            self.skipped[name] = f"{error.what} {error.why}"
             return None
         return preprocess(picture, self._height, self._width, self._resample)
 
     def _too_damaged(self, spare: int) -> StageError:
         reasons = list(self.skipped.values())
         more = len(reasons) - _NAMED
-        listed = [*reasons[:_NAMED], *([f"and {more} more"] if more > 0 else [])]
+        listed = [*reasons[:_NAMED], *([f"And {more} more."] if more > 0 else [])]
         return StageError(
             f"{len(reasons)} of {len(self._files)} calibration pictures cannot be used, "
-            f"and {spare or 'none'} may be left out",
-            "; ".join(listed),
-            "mend them or take them out of the folder, or give a smaller --calib-size",
+            f"and {spare or 'none'} may be left out.",
+            " ".join(listed),
+            "Fix them or take them out of the folder, or give a smaller --calib-size.",
             exit_code=BAD_INPUT,
         )
 

@@ -16,7 +16,7 @@ from exporters.precision.layers import Layer
 
 
 def quantize_on_the_fly(path: Path, layers: Sequence[Layer], scratch: Path) -> ModelProto:
-    """Quantizes linear layers dynamically, with one scale for each output channel.
+    """Quantize linear layers dynamically, with one scale for each output channel.
 
     Args:
         path: The .onnx file, with the data file beside it if it has one.

@@ -58,7 +58,7 @@ class Layer:
 
 
 def find_layers(model: ModelProto, op_types: Collection[str]) -> list[Layer]:
-    """Every linear layer and convolution of a graph, in its order.
+    """Return every linear layer and convolution of a graph, in its order.
 
     Args:
         model: The graph; its weights are not read, so they may lie in another file.
@@ -131,14 +131,14 @@ def _describe_left(node: NodeProto, weight: TensorProto) -> Layer:
 
 
 def _refuse(layer: Layer, node: NodeProto, weight: TensorProto, op_types: Collection[str]) -> str:
-    """Why a layer stays as it is; empty where it does not."""
+    """Return why a layer stays as it is; empty where it does not."""
     if layer.kind.value not in op_types:
         return f"{layer.kind.value} is not among the operators to quantize"
     attributes = {entry.name: entry for entry in node.attribute}
     if layer.op == "Conv" and weight.dims[1] < LEAST_CHANNELS:
         return f"a convolution of {weight.dims[1]} input channels has no integer kernel"
     if layer.op == "MatMul" and len(weight.dims) != 2:
-        return "its weight is no matrix"
+        return "its weight is not a matrix"
     if layer.op == "Gemm":
         for name, plain in (("alpha", 1.0), ("beta", 1.0)):
             if name in attributes and attributes[name].f != plain:
@@ -146,7 +146,7 @@ def _refuse(layer: Layer, node: NodeProto, weight: TensorProto, op_types: Collec
         if "transA" in attributes and attributes["transA"].i:
             return "its activation is transposed"
         if len(node.input) > 2 and not layer.bias:
-            return "what it adds is no constant"
+            return "what it adds is not a constant"
     return ""
 
 

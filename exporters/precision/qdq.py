@@ -71,7 +71,7 @@ class QdqWriter:
     _activations: dict[tuple[str, bool], str] = field(default_factory=dict)
 
     def write(self, layers: Sequence[Layer]) -> dict[str, float]:
-        """Quantizes these layers; returns the scale of each one's activation, by its output.
+        """Quantize these layers; return the scale of each one's activation, by its output.
 
         Raises:
             StageError: A layer's activation has no range.
@@ -111,7 +111,7 @@ class QdqWriter:
                 node.input.append(self._add("relu_zero", np.zeros((), dtype=np.float32)))
 
     def _is_gemm(self, layer: Layer) -> bool:
-        """Whether a product and its Add become one Gemm: rows must be countable."""
+        """Return whether a product and its Add become one Gemm: rows must be countable."""
         shape = self._shapes.get(layer.add)
         static = shape is not None and sum(not isinstance(dim, int) for dim in shape) <= 1
         return self.layout is Layout.ONNXRUNTIME and layer.op == "MatMul" and static
@@ -201,9 +201,9 @@ class QdqWriter:
     def _scale(self, layer: Layer) -> np.float32:
         if layer.input not in self.ranges:
             raise StageError(
-                f"The activation {layer.input} has no range",
-                "the calibration was made for other layers",
-                "report this as a fault of the plan",
+                f"The activation {layer.input} has no range.",
+                "The calibration was made for other layers.",
+                "Report this as a fault of the plan.",
             )
         steps = FP8_LARGEST if self.fp8 else INT8_LARGEST
         return scale_of(self.ranges[layer.input], steps, half=self.half)

@@ -67,7 +67,7 @@ class RangeObserver:
         """Run the graph and widen the ranges; return the graph's own outputs.
 
         Raises:
-            StageError: An activation is infinite or no number.
+            StageError: An activation holds NaN or infinite values.
         """
         found = self._session.run(inputs)
         # A maximum passes over what is no number; it comes out of the graph all the same.
@@ -78,9 +78,9 @@ class RangeObserver:
         }.items():
             if not np.isfinite(values).all():
                 raise StageError(
-                    f"The activation {name} is infinite or no number",
-                    "the weights are damaged, or too large for float32",
-                    "verify the float32 target",
+                    f"The activation {name} holds NaN or infinite values.",
+                    "The weights are damaged, or too large for float32.",
+                    "Verify the float32 target.",
                 )
         for name in self.largest:
             self.largest[name] = max(self.largest[name], float(found[name + _SUFFIX]))
@@ -178,7 +178,7 @@ def _open(model: ModelProto, path: Path, folder: Path, threads: int, provider: s
 
 
 def _group(model: ModelProto, names: Sequence[str]) -> list[list[str]]:
-    """Activations in groups that can be fetched at once, by the sizes that are declared."""
+    """Return activations in groups that can be fetched at once, by the sizes that are declared."""
     shapes = {value.name: value.type.tensor_type.shape for value in model.graph.value_info}
     groups: list[list[str]] = []
     room = 0

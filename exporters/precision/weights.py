@@ -25,7 +25,9 @@ def scale_of(largest: float, steps: int, *, half: bool = False) -> np.float32:
 
 
 def _find_scales(largest: NDArray[np.float32], steps: int, half: bool) -> NDArray[np.float32]:
-    """2 x largest / (2 x steps): onnxruntime's arithmetic, and so ModelOpt's, in the same order."""
+    """Compute 2 x largest / (2 x steps): onnxruntime's arithmetic, and so ModelOpt's, in the same
+    order.
+    """
     scales = (largest * np.float32(2)) / np.float32(2 * steps)
     if half:
         # Upwards, or the largest value would not fit any more; and nothing below normal numbers.
@@ -38,7 +40,7 @@ def _find_scales(largest: NDArray[np.float32], steps: int, half: bool) -> NDArra
 def quantize_channels(
     weight: NDArray[np.float32], axis: int, *, fp8: bool, half: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Quantizes a weight with one scale for each index along an axis.
+    """Quantize a weight with one scale for each index along an axis.
 
     Args:
         weight: float32, any shape.

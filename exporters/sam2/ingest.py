@@ -24,7 +24,7 @@ def build_network(params: Mapping[str, Any]) -> torch.nn.Module:
 
 
 def mend_random(weights: dict[str, NDArray[np.float32]]) -> None:
-    """Lets a random network see objects: drawn as it is, it judges nothing to be anywhere.
+    """Let a random network see objects: drawn as it is, it judges nothing to be anywhere.
 
     Its masks in a video would all be empty, and nothing that follows would depend on them.
     """

@@ -27,7 +27,7 @@ def build_model(config: str, overrides: Sequence[str]) -> torch.nn.Module:
 
 
 def load_model(config: str, overrides: Sequence[str], weights: Path) -> torch.nn.Module:
-    """`build_model`, with its values read from a file that `ingest` wrote.
+    """Build the model, with its values read from a file that `ingest` wrote.
 
     The parameters are views of the mapped file: nothing is copied until it is used.
     """

@@ -24,7 +24,7 @@ class PromptEncoder(torch.nn.Module):
         self.register_buffer("grid", grid.to(torch.float32), persistent=False)
 
     def points(self, coords: Tensor, labels: Tensor) -> Tensor:
-        """Sparse prompts: [N, P, 2] pixels and [N, P] labels to [N, P + 1, 256].
+        """Encode sparse prompts: [N, P, 2] pixels and [N, P] labels to [N, P + 1, 256].
 
         A padding point is always added, as upstream does for points without a separate box.
         """
@@ -33,7 +33,9 @@ class PromptEncoder(torch.nn.Module):
         return torch.cat([points, padding.expand(points.shape[0], -1, -1)], dim=1)
 
     def masks(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
-        """Dense prompts [N, 256, h, w]: [N, 1, 4 h, 4 w] logits, used where [N] is above 0."""
+        """Encode dense prompts [N, 256, h, w]: [N, 1, 4 h, 4 w] logits, used where [N] is
+        above 0.
+        """
         present = (has_mask_input > 0).reshape(-1, 1, 1, 1)
         # Where, not a product: an absent mask may hold anything, NaN included.
         return torch.where(present, self.prompts.mask_downscaling(mask_input), self.no_mask())
@@ -44,7 +46,7 @@ class PromptEncoder(torch.nn.Module):
         return absent
 
     def positions(self) -> Tensor:
-        """Upstream's `get_dense_pe` of the grid [1, 256, h, w].
+        """Compute upstream's `get_dense_pe` of the grid [1, 256, h, w].
 
         The graph computes it: sines baked into the file would take 4 MB and depend on the machine.
         """

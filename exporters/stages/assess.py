@@ -34,14 +34,14 @@ from exporters.checks.runtime import Runtime
 from exporters.checks.verdict import not_verified, require_counted, require_some, summarize_together
 from exporters.graphs.external_data import files_of, total_bytes
 from exporters.graphs.sessions import CPU, CUDA, RuntimeFailure
-from exporters.protocol import Result, Step, report_progress, write_json
+from exporters.protocol import Result, Step, as_sentence, report_progress, write_json
 
 BASE: Final = "fp32"
 
 _NEXT: Final = (
-    "read verification.json in the step's scratch folder; more pictures like those that the "
+    "Read verification.json in the step's scratch folder; more pictures like those that the "
     "model will see (--calibration DIR, --calib-size N), or fewer quantized operators "
-    "(--op-types-to-quantize, --graphs-to-quantize), lose less"
+    "(--op-types-to-quantize, --graphs-to-quantize), lose less."
 )
 
 
@@ -85,9 +85,9 @@ def run(step: Step) -> Result:
     idle = set(paths) - set(samples)
     if idle:
         raise not_verified(
-            f"No case runs {_list(idle)}",
-            "what is never run cannot be judged",
-            "report this as a fault of the contract's family",
+            f"No case runs {_list(idle)}.",
+            "What is never run cannot be judged.",
+            "Report this as a fault of the contract's family.",
         )
     del runtime
     if cuda:
@@ -134,7 +134,9 @@ def run(step: Step) -> Result:
 def _find_untouched(
     step: Step, contract: Mapping[str, Any], plan: Mapping[str, Any]
 ) -> frozenset[str]:
-    """Graphs whose files are those of float32, which must be those that `quantize` let be."""
+    """Return the graphs whose files are those of float32, which must be those that `quantize` let
+    be.
+    """
     same = {
         golden["name"]
         for golden in contract["graphs"]
@@ -142,16 +144,16 @@ def _find_untouched(
     }
     if same != set(plan["untouched"]):
         raise not_verified(
-            "quantization.json does not say which graphs were changed",
-            f"it calls {_list(plan['untouched'])} untouched, and equal to float32's are "
-            f"{_list(same)}",
-            "this is a fault of the stage quantize: report it",
+            "The file quantization.json does not say which graphs were changed.",
+            f"It calls {_list(plan['untouched'])} untouched, and equal to float32's are "
+            f"{_list(same)}.",
+            "This is a fault of the stage quantize: report it.",
         )
     if len(same) == len(contract["graphs"]):
         raise not_verified(
-            "No graph was changed",
-            "all files are those of float32",
-            "this is a fault of the stage quantize: report it",
+            "No graph was changed.",
+            "All files are those of float32.",
+            "This is a fault of the stage quantize: report it.",
         )
     return frozenset(same)
 
@@ -165,7 +167,7 @@ def _base(step: Step, name: str) -> Path:
 
 
 def _base_files(step: Step, golden: Mapping[str, Any]) -> list[Path]:
-    """float32's graph, and its data file, which the smaller graph may do without."""
+    """Return float32's graph, and its data file, which the smaller graph may do without."""
     first = f"{BASE}/{golden['file']}"
     return [path for name, path in sorted(step.inputs.items()) if name.startswith(first)]
 
@@ -209,7 +211,7 @@ def _count_kernels(
             kernels = count_kernels(paths[name], step.threads, samples[name])
         except RuntimeFailure as failure:
             raise not_verified(
-                f"onnxruntime cannot run the graph {name} with its default options",
+                f"ONNX Runtime cannot run the graph {name} with its default options.",
                 str(failure)[:500],
                 _NEXT,
             ) from failure
@@ -226,7 +228,7 @@ def _describe(
     measured: Mapping[str, _Measured],
     kernels: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """`verification.json`: every figure, and none that depends on a clock."""
+    """Return `verification.json`: every figure, and none that depends on a clock."""
     form: Mapping[str, Any] = step.param("format")
     cpu = measured["cpu"]
     bound = float(form["gates"].get(MASK_IOU, 0))
@@ -290,7 +292,7 @@ def _summarize_quality(outputs: Sequence[OutputQuality]) -> dict[str, Any]:
 
 
 def _quote_base(step: Step) -> dict[str, Any]:
-    """How float32's graphs differ from PyTorch at most, as their own verification has it."""
+    """Return how float32's graphs differ from PyTorch at most, as their own verification has it."""
     found = json.loads(_base(step, "verification.json").read_text(encoding="utf-8"))["summary"]
     name, worst = max(found["worst"].items(), key=lambda item: item[1]["relative"])
     return {
@@ -310,11 +312,11 @@ def _require_finite(measured: Mapping[str, _Measured]) -> None:
         ]
         if one.strange or broken:
             raise not_verified(
-                f"Values that are no numbers come out of the graphs on {label}, "
-                f"{len(one.strange)} times",
-                "; ".join([*one.strange, *broken][:3]),
-                "the precision is too small for this model, or the scales are wrong: quantize "
-                "less (--op-types-to-quantize, --graphs-to-quantize), or take another format",
+                f"NaN or infinite values come out of the graphs on {label}, "
+                f"{len(one.strange)} times.",
+                f"{'; '.join([*one.strange, *broken][:3])}.",
+                "The precision is too small for this model, or the scales are wrong: quantize "
+                "less (--op-types-to-quantize, --graphs-to-quantize), or take another format.",
             )
         uneven = [
             check
@@ -323,8 +325,8 @@ def _require_finite(measured: Mapping[str, _Measured]) -> None:
         ]
         if uneven:
             raise not_verified(
-                f"An input without a use changes what comes out on {label}",
-                "; ".join(check.describe() for check in uneven[:3]),
+                f"An input without a use changes what comes out on {label}.",
+                f"{'; '.join(check.describe() for check in uneven[:3])}.",
                 _NEXT,
             )
 
@@ -333,17 +335,17 @@ def _require_kernels(kernels: Mapping[str, Any]) -> None:
     faults = [fault for name, found in kernels.items() if (fault := find_kernel_fault(name, found))]
     if faults:
         raise not_verified(
-            "onnxruntime does not compute the quantized linears as planned",
-            "; ".join(faults),
-            "this is a fault of the stage quantize, or of onnxruntime on this CPU: report it "
-            "with verification.json, which lists the kernels that ran",
+            "ONNX Runtime does not compute the quantized linears as planned.",
+            as_sentence("; ".join(faults)),
+            "This is a fault of the stage quantize, or of onnxruntime on this CPU: report it "
+            "with verification.json, which lists the kernels that ran.",
         )
 
 
 def _require_judged(
     gates: Mapping[str, Any], changed: Collection[str], outputs: set[str], found: _Measured
 ) -> None:
-    """Half of the masks must count, and what the gates ask for must have been measured.
+    """Require that half of the masks count, and what the gates ask for must have been measured.
 
     Args:
         gates: The format's.
@@ -355,26 +357,26 @@ def _require_judged(
     unseen = set(changed) - {one.graph for one in found.outputs}
     if (SNR in gates or COSINE in gates) and unseen:
         raise not_verified(
-            f"No output of {_list(unseen)} was compared on a photograph",
-            "the reference has no photograph, or the comparisons leave the graph out",
-            "report this as a fault of the contract's family",
+            f"No output of {_list(unseen)} was compared on a photograph.",
+            "The reference has no photograph, or the comparisons leave the graph out.",
+            "Report this as a fault of the contract's family.",
         )
     made = {one.tensor for one in found.outputs}
     asked = set(gates.get(COSINE, ())) & outputs
     if asked - made:
         raise not_verified(
-            f"The cosine of {_list(asked - made)} was not judged",
-            "the format has a gate for it, and the comparisons leave it out",
-            "report this as a fault of the contract's family",
+            f"The cosine of {_list(asked - made)} was not judged.",
+            "The format has a gate for it, and the comparisons leave it out.",
+            "Report this as a fault of the contract's family.",
         )
     judged = {gate.graph for gate in found.gates if gate.name == MASK_IOU}
     for kind, graph in ((MaskCheck, END_TO_END), (LoopCheck, CLOSED_LOOP)):
         there = any(isinstance(check, kind) for check in found.checks)
         if MASK_IOU in gates and there and graph not in judged:
             raise not_verified(
-                f"No mask could be judged {graph}",
-                "those of photographs cover almost nothing or almost everything",
-                "report this as a fault of the contract's pictures or prompts",
+                f"No mask could be judged {graph}.",
+                "Those of photographs cover almost nothing or almost everything.",
+                "Report this as a fault of the contract's pictures or prompts.",
             )
 
 
@@ -385,7 +387,7 @@ def _require_gates(name: str, gates: Sequence[Gate]) -> None:
     )
     if missed:
         raise not_verified(
-            f"{name} loses too much: {len(missed)} of {len(gates)} gates are missed",
-            "; ".join(gate.say() for gate in missed[:4]),
+            f"{name} loses too much: {len(missed)} of {len(gates)} gates are missed.",
+            as_sentence("; ".join(gate.say() for gate in missed[:4])),
             _NEXT,
         )

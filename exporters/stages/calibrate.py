@@ -111,24 +111,24 @@ def _cannot_open(failure: RuntimeFailure, provider: str) -> StageError:
     said = " ".join(str(failure).split())[:500]
     if provider == CPU:
         return StageError(
-            "onnxruntime cannot load a graph with its ranges as outputs",
+            "ONNX Runtime cannot load a graph with its ranges as outputs.",
             said,
-            "verify the float32 target; if it verifies, report this",
+            "Verify the float32 target; if it verifies, report this.",
         )
     return StageError(
-        "onnxruntime cannot calibrate on the GPU",
+        "ONNX Runtime cannot calibrate on the GPU.",
         said,
-        "calibrate on the CPU (--calibration-eps cpu), or mend the driver: invoke doctor",
+        "Calibrate on the CPU (--calibration-eps cpu), or fix the driver: see invoke doctor.",
         exit_code=ENVIRONMENT_MISSING,
     )
 
 
 def _cannot_run(failure: RuntimeFailure) -> StageError:
     return StageError(
-        "onnxruntime cannot run a graph on a calibration picture",
+        "ONNX Runtime cannot run a graph on a calibration picture.",
         " ".join(str(failure).split())[:500],
-        "check --image-input-dimension where the graph's sides are open; otherwise take a machine "
-        "with more memory, or another of --calibration-eps",
+        "Check --image-input-dimension where the graph's sides are open; otherwise take a machine "
+        "with more memory, or another of --calibration-eps.",
     )
 
 
@@ -213,15 +213,17 @@ class _Others:
 
 
 def _find_sides(graphs: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Height and width of the pictures that the first graph with nothing but a picture takes."""
+    """Return the height and width of the pictures that the first graph with nothing but a picture
+    takes.
+    """
     for golden in graphs:
         dims = golden["inputs"][0]["dims"]
         if len(golden["inputs"]) == 1 and len(dims) == 4 and dims[1] == 3:
             return int(dims[2]), int(dims[3])
     raise StageError(
-        "None of these graphs takes a picture",
-        "a picture is float32 [N, 3, height, width], and a graph's only input",
-        "quantize graphs that look at pictures, or give their family a part for it",
+        "None of these graphs takes a picture.",
+        "A picture is float32 [N, 3, height, width], and a graph's only input.",
+        "Quantize graphs that look at pictures, or give their family a part for it.",
         exit_code=BAD_INPUT,
     )
 
@@ -236,9 +238,9 @@ def _find_feed(step: Step, golden: Mapping[str, Any], wanted: Sequence[str]) -> 
     greedy = [name for name, taken in inputs.items() if len(taken) != 1]
     if greedy:
         raise StageError(
-            f"The graph {greedy[0]} takes more than a picture: {', '.join(inputs[greedy[0]])}",
-            "its family says nothing of how to calibrate it",
-            "leave it out of graphs_to_quantize",
+            f"The graph {greedy[0]} takes more than a picture: {', '.join(inputs[greedy[0]])}.",
+            "Its family does not say how to calibrate it.",
+            "Leave it out of graphs_to_quantize.",
         )
 
     def show(run: Run, _: Mapping[str, Any], picture: NDArray[np.float32]) -> None:

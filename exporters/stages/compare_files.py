@@ -78,9 +78,9 @@ def _run_all(
         made = [session.run({step.param("picture"): picture}) for picture in pictures.values()]
     except RuntimeFailure as failure:
         raise StageError(
-            f"onnxruntime {onnxruntime.__version__} cannot run {path.name}",
+            f"ONNX Runtime {onnxruntime.__version__} cannot run {path.name}.",
             str(failure)[:500],
-            "quantize fewer operators, or report this with the graph",
+            "Quantize fewer operators, or report this with the graph.",
             exit_code=NOT_VERIFIED,
         ) from failure
     return made, min(session.run_seconds)
@@ -95,9 +95,9 @@ def _compare(expected: Sequence[Tensors], found: Sequence[Tensors]) -> list[dict
         for wanted, made in zip(expected, found, strict=True):
             if not np.isfinite(wanted[name]).all():
                 raise StageError(
-                    f"The graph's output {name} holds values that are no numbers",
-                    "it does so before it is quantized",
-                    "mend the graph: nothing can be compared with that",
+                    f"The graph's output {name} holds NaN or infinite values.",
+                    "They are there before the graph is quantized.",
+                    "Fix the graph: nothing can be compared with such values.",
                     exit_code=BAD_INPUT,
                 )
             check = compare_tensors(
@@ -110,9 +110,9 @@ def _compare(expected: Sequence[Tensors], found: Sequence[Tensors]) -> list[dict
             )
             if not check.finite:
                 raise StageError(
-                    f"The quantized graph's output {name} holds values that are no numbers",
-                    "an activation passes what the precision can hold",
-                    "give --dtype fp32, or quantize fewer operators",
+                    f"The quantized graph's output {name} holds NaN or infinite values.",
+                    "An activation exceeds what the precision can hold.",
+                    "Give --dtype fp32, or quantize fewer operators.",
                     exit_code=NOT_VERIFIED,
                 )
             energy += check.energy

@@ -29,7 +29,7 @@ from exporters.protocol import Result, StageError, Step, report_progress
 
 
 def run(step: Step) -> Result:
-    """Simplifies, cleans and labels every graph; the files keep their names.
+    """Simplify, clean and label every graph; the files keep their names.
 
     Parameters: `simplifier`, `opset`, `graphs` (the contract's), `metadata` (name to text).
 
@@ -46,9 +46,9 @@ def run(step: Step) -> Result:
         opset = opsets_of(model).get("")
         if opset != step.param("opset"):
             raise StageError(
-                f"The traced graph {golden['name']} has opset {opset}, not {step.param('opset')}",
-                "the export step was made for another opset",
-                "report this as a fault of the plan",
+                f"The traced graph {golden['name']} has opset {opset}, not {step.param('opset')}.",
+                "The export step was made for another opset.",
+                "Report this as a fault of the plan.",
             )
         finished = convert_graph(model, golden, step)
         write_files(finished, golden, step.out, path.parent)
@@ -61,7 +61,7 @@ def run(step: Step) -> Result:
 
 
 def convert_graph(model: ModelProto, golden: Mapping[str, Any], step: Step) -> ModelProto:
-    """One graph, from trace to file."""
+    """Convert one graph, from trace to file."""
     lift_constants(model)
     structure, weights = set_aside(model)
     structure.graph.name = golden["name"]

@@ -16,7 +16,7 @@ _PATCHES: Final = "patches/"
 
 
 def run(step: Step) -> Result:
-    """Traces every graph of the contract; writes its ONNX file, and its data file if it has one.
+    """Trace every graph of the contract; write its ONNX file, and its data file if it has one.
 
     Parameters: `upstream`, `opset`, and `graphs`, the contract's graphs; the rest goes to the
     family's part, whose `build_graphs(params, weights)` returns a `Graph` by name.

@@ -6,13 +6,13 @@ architecture that was asked for.
 
 from safetensors.numpy import save_file
 
-from exporters.protocol import BAD_INPUT, Result, StageError, Step, report_progress
+from exporters.protocol import BAD_INPUT, Result, StageError, Step, as_sentence, report_progress
 from exporters.weights.checkpoint import as_float32, compare_shapes, read_checkpoint
 from exporters.weights.random import draw_weights
 
 
 def run(step: Step) -> Result:
-    """Read a checkpoint or draws random weights, and write `weights.safetensors`.
+    """Read a checkpoint or draw random weights, and write `weights.safetensors`.
 
     Parameters: `source` is {"kind": "file", "format": "pt" | "safetensors"}, with an input
     `checkpoint`, or {"kind": "random", "seed": int}; the rest goes to the family's part, which
@@ -58,10 +58,10 @@ def run(step: Step) -> Result:
 
 def _wrong_model(model: str, problem: str, relative: str | None) -> StageError:
     return StageError(
-        f"The checkpoint is not one of {model}",
-        f"{problem}" + (f"; it has the shape of {relative}" if relative else ""),
-        f"name {relative} in the target instead"
+        f"The checkpoint is not one of {model}.",
+        as_sentence(problem + (f"; it has the shape of {relative}" if relative else "")),
+        f"Name {relative} in the target instead."
         if relative
-        else f"give the checkpoint of {model}, or name the model that it belongs to",
+        else f"Give the checkpoint of {model}, or name the model that it belongs to.",
         exit_code=BAD_INPUT,
     )

@@ -61,7 +61,7 @@ def run(step: Step) -> Result:
     `opset`, `metadata`, and `data`: the names of the files in which the weights lie.
 
     Raises:
-        StageError: It is no ONNX model, does not take one picture, is quantized or in float16
+        StageError: It is not an ONNX model, does not take one picture, is quantized or in float16
             already, is wrong, or sides were given that are not its own (exit code 2).
     """
     shown: str = step.param("shown")
@@ -100,12 +100,12 @@ def _read(path: Path, shown: str) -> ModelProto:
     try:
         model = read_graph(path)
     except StageError as error:
-        raise _bad(f"{shown} is no ONNX model", error.why, "name an .onnx file") from error
+        raise _bad(f"{shown} is not an ONNX model.", error.why, "Name an .onnx file.") from error
     if "" not in opsets_of(model):
         raise _bad(
-            f"{shown} is no ONNX model",
-            "it does not say which version of ONNX's operators it is of",
-            "name an .onnx file",
+            f"{shown} is not an ONNX model.",
+            "It does not say which version of ONNX's operators it is of.",
+            "Name an .onnx file.",
         )
     return model
 
@@ -114,9 +114,9 @@ def _refuse_quantized(model: ModelProto, shown: str) -> None:
     found = sorted(QUANTIZED.intersection(count_ops(model)))
     if found:
         raise _bad(
-            f"{shown} is quantized already",
-            f"it has nodes of {', '.join(found)}",
-            "name the float32 graph that it was made from",
+            f"{shown} is quantized already.",
+            f"It has nodes of {', '.join(found)}.",
+            "Name the float32 graph that it was made from.",
         )
 
 
@@ -124,10 +124,10 @@ def _refuse_half(model: ModelProto, shown: str) -> None:
     found = sorted({HALVES[one] for one in _types(model) if one in HALVES})
     if found:
         raise _bad(
-            f"{shown} is in {' and '.join(found)}",
-            f"it has weights or casts of {' and '.join(found)}, and quantization starts from "
-            "float32",
-            "name the float32 graph that it was made from; --dtype fp16 makes the rest float16",
+            f"{shown} is in {' and '.join(found)}.",
+            f"It has weights or casts of {' and '.join(found)}, and quantization starts from "
+            "float32.",
+            "Name the float32 graph that it was made from; --dtype fp16 makes the rest float16.",
         )
 
 
@@ -154,10 +154,10 @@ def _find_picture(model: ModelProto, shown: str) -> ValueInfoProto:
     listed = [f"{one.name} {dtype_of(one)} {dims_of(one)}" for one in inputs[:_NAMED]]
     more = [f"and {len(inputs) - _NAMED} more"] if len(inputs) > _NAMED else []
     raise _bad(
-        f"{shown} does not take one picture",
-        f"that is one input of float32 [1, 3, height, width], and it has "
-        f"{', '.join([*listed, *more]) or 'none'}",
-        "calibration pictures can be shown to nothing else: name an image encoder",
+        f"{shown} does not take one picture.",
+        f"One picture is one input of float32 [1, 3, height, width], and it has "
+        f"{', '.join([*listed, *more]) or 'none'}.",
+        "Calibration pictures can be shown to nothing else: name an image encoder.",
     )
 
 
@@ -171,24 +171,24 @@ def _is_picture(value: ValueInfoProto) -> bool:
 
 
 def _sides(dims: Dims, given: Sequence[int], shown: str) -> tuple[int, int]:
-    """Height and width of the picture: the graph's own where it has them."""
+    """Return the height and width of the picture: the graph's own where it has them."""
     found: list[int] = []
     for axis, own, name in zip((0, 1), dims[2:], _AXES, strict=True):
         if isinstance(own, int):
             if given and given[axis] != own:
                 raise _bad(
-                    f"{shown} takes pictures of {name} {own}, not {given[axis]}",
-                    "its input has this size, and --image-input-dimension another",
-                    "leave --image-input-dimension out",
+                    f"{shown} takes pictures of {name} {own}, not {given[axis]}.",
+                    "Its input has this size, and --image-input-dimension gives another.",
+                    "Leave --image-input-dimension out.",
                 )
             found.append(own)
         elif given:
             found.append(given[axis])
         else:
             raise _bad(
-                f"{shown} takes pictures of any {name}",
-                f"its input is {dims}, and calibration needs one size",
-                "give --image-input-dimension HEIGHT,WIDTH",
+                f"{shown} takes pictures of any {name}.",
+                f"Its input is {dims}, and calibration needs one size.",
+                "Give --image-input-dimension HEIGHT,WIDTH.",
             )
     return found[0], found[1]
 
@@ -200,9 +200,9 @@ def _find_data(model: ModelProto, shown: str) -> list[str]:
         path = PurePosixPath(name)
         if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             raise _bad(
-                f"{shown} has weights in {name!r}",
-                "that is no file in or below its own folder",
-                "save it with its weights beside it",
+                f"{shown} has weights in {name!r}.",
+                "That is not a file in or below its own folder.",
+                "Save it with its weights beside it.",
             )
     return names
 
@@ -224,9 +224,9 @@ def _prepare(model: ModelProto, shown: str) -> ModelProto:
         inferred = infer_strictly(structure)
     except StageError as error:
         raise _bad(
-            f"The shapes of {shown} cannot be inferred",
+            f"The shapes of {shown} cannot be inferred.",
             error.why,
-            "export it anew, with operators of ONNX alone",
+            "Export it anew, with operators of ONNX alone.",
         ) from error
     rejoin(inferred, weights)
     return inferred
@@ -237,9 +237,9 @@ def _describe(value: ValueInfoProto, shown: str) -> dict[str, Any]:
     dims = dims_of(value)
     if not value.type.HasField("tensor_type") or dims is None:
         raise _bad(
-            f"The shape of the output {value.name} of {shown} cannot be inferred",
-            "nothing says how many dimensions it has",
-            "export it anew, with static shapes",
+            f"The shape of the output {value.name} of {shown} cannot be inferred.",
+            "Nothing says how many dimensions it has.",
+            "Export it anew, with static shapes.",
         )
     return {"name": value.name, "dtype": dtype_of(value), "dims": dims}
 

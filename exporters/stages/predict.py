@@ -75,8 +75,8 @@ def _refuse_prompts(step: Step, contract: str) -> None:
     ]
     if given:
         raise StageError(
-            f"The contract {contract} takes no prompts",
-            "its graphs see the picture and nothing else",
-            f"leave out {' and '.join(given)}",
+            f"The contract {contract} takes no prompts.",
+            "Its graphs see the picture and nothing else.",
+            f"Leave out {' and '.join(given)}.",
             exit_code=BAD_INPUT,
         )

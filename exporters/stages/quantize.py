@@ -28,7 +28,7 @@ from exporters.graphs.structure import (
 from exporters.memory import return_freed_memory
 from exporters.precision.layers import find_layers
 from exporters.precision.qdq import Layout, QdqWriter
-from exporters.protocol import Result, StageError, Step, report_progress, write_json
+from exporters.protocol import Result, StageError, Step, as_sentence, report_progress, write_json
 
 
 class Mode(StrEnum):
@@ -46,7 +46,7 @@ class Mode(StrEnum):
 
 
 def run(step: Step) -> Result:
-    """Quantizes the graphs that the step names; writes all of them, and `quantization.json`.
+    """Quantize the graphs that the step names; write all of them, and `quantization.json`.
 
     Parameters: `mode`, `layout`, `graphs` (the contract's, all), `quantized` (names), `op_types`,
     `qdq_for_weights`, `dtype` (of what is not quantized), `opset` (of the finished graphs) and
@@ -131,9 +131,11 @@ class _Quantizer:
         """Write the graph's files; return its part of `quantization.json`."""
         if not self._chosen and self._mode is not Mode.FP16:
             raise StageError(
-                f"The graph {self._golden['name']} has no layer to quantize",
-                self._layers[0].reason if self._layers else "it has no layer with constant weights",
-                "name other operators with --op-types-to-quantize, or build the float32 format",
+                f"The graph {self._golden['name']} has no layer to quantize.",
+                as_sentence(
+                    self._layers[0].reason if self._layers else "it has no constant weights"
+                ),
+                "Name other operators with --op-types-to-quantize, or build the float32 format.",
             )
         model, scales = self._quantize()
         chosen = [] if scales is None else self._chosen
@@ -195,7 +197,7 @@ class _Quantizer:
         return model, writer.write(self._chosen)
 
     def _count_integer_kernels(self) -> int:
-        """How many layers the options let onnxruntime's CPU provider compute in integers.
+        """Return how many layers the options let onnxruntime's CPU provider compute in integers.
 
         Convolutions are not counted: whether one does depends on what follows it.
         """
@@ -223,7 +225,7 @@ def _raise_opset(model: ModelProto, opset: int) -> ModelProto:
 def _finish(
     model: ModelProto, golden: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> ModelProto:
-    """Shapes inferred anew, the contract's outputs declared, labels set."""
+    """Infer the shapes anew, declare the contract's outputs, set labels."""
     name_nodes(model)
     structure, weights = set_aside(model)
     structure.graph.name = golden["name"]

@@ -58,7 +58,9 @@ def run(step: Step) -> Result:
 
 
 def _count(document: Mapping[str, Any]) -> Mapping[str, int]:
-    """How many pictures and cases there are: what the family says, or its pictures' prompts."""
+    """Return how many pictures and cases there are: what the family says, or its
+    pictures' prompts.
+    """
     if "counts" in document:
         counts: Mapping[str, int] = document["counts"]
         return counts

@@ -31,7 +31,7 @@ OVERLAY, MASKS, TRACKS = "overlay", "masks", "tracks.jsonl"
 
 
 def run(step: Step) -> Result:
-    """Tracks objects through a video.
+    """Track objects through a video.
 
     Inputs: the contract's .onnx files, and either `video` or pictures named `frames/NAME`, whose
     names give the order. Parameters: `contract` (golden, with its graphs), `prompts` (a list of
@@ -142,9 +142,9 @@ def _open(step: Step) -> Video:
     titles = step.params.get("frame_names")
     if titles is not None and len(titles) != len(frames):
         raise StageError(
-            f"{step.step} was given {len(titles)} names for {len(frames)} pictures",
-            "frame_names names each picture of a folder, in order",
-            "report this as a fault of the plan",
+            f"{step.step} was given {len(titles)} names for {len(frames)} pictures.",
+            "The parameter frame_names names each picture of a folder, in order.",
+            "Report this as a fault of the plan.",
         )
     report_progress(None, "reading through the video")
     if VIDEO in step.inputs:
@@ -153,7 +153,7 @@ def _open(step: Step) -> Video:
 
 
 def _segment(tracker: Any, picture: Pixels, here: Sequence[ObjectPrompt]) -> dict[int, Any]:
-    """One frame: new objects start, all others are followed, corrections come last."""
+    """Segment one frame: new objects start, all others are followed, corrections come last."""
     tracker.start_frame(picture)
     new = [one for one in here if one.number not in tracker.objects]
     masks = {one.number: _prompt(tracker, one) for one in new}
@@ -192,7 +192,7 @@ def _label(
 
 
 def _drawings(masks: Mapping[int, Any], here: Sequence[ObjectPrompt], video: Video) -> list[Drawn]:
-    """Masks at the drawing's own resolution, so that their edges are smooth there."""
+    """Enlarge masks to the drawing's own resolution, so that their edges are smooth there."""
     prompts = {one.number: one.prompt for one in here}
     size = canvas_size(video.height, video.width)
     return [
@@ -222,7 +222,7 @@ def _describe(one: ObjectPrompt) -> dict[str, Any]:
 
 
 def _seconds(sessions: Sessions) -> dict[str, Any]:
-    """Of each graph the median and the number of its runs."""
+    """Return of each graph the median and the number of its runs."""
     graphs = {
         name: {"median": round(float(np.median(runs)), 4), "runs": len(runs)}
         for name, runs in sessions.run_seconds.items()

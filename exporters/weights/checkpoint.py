@@ -36,17 +36,17 @@ def read_checkpoint(path: Path, form: str) -> dict[str, torch.Tensor]:
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().split("\n")[0][:300]
         raise StageError(
-            f"The checkpoint {path.name} cannot be read as {form}",
-            f"it is damaged, cut short, or holds more than tensors: {reason}",
-            "copy or download the file again; of your own model, save only its state_dict()",
+            f"The checkpoint {path.name} cannot be read as {form}.",
+            f"It is damaged, cut short, or holds more than tensors: {reason}",
+            "Copy or download the file again; of your own model, save only its state_dict().",
             exit_code=BAD_INPUT,
         ) from error
     state = _find_state(document)
     if state is None:
         raise StageError(
-            f"The checkpoint {path.name} holds no state dict",
-            f"{_describe(document)}, and none of {', '.join(_NESTS)} is a set of named tensors",
-            "save the model with torch.save(model.state_dict(), ...)",
+            f"The checkpoint {path.name} holds no state dict.",
+            f"{_describe(document)}, and none of {', '.join(_NESTS)} is a set of named tensors.",
+            "Save the model with torch.save(model.state_dict(), ...).",
             exit_code=BAD_INPUT,
         )
     for prefix in _PREFIXES:
@@ -58,7 +58,7 @@ def read_checkpoint(path: Path, form: str) -> dict[str, torch.Tensor]:
 def compare_shapes(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> str:
-    """Says how a checkpoint's names and shapes differ from an architecture's; empty if they do not.
+    """Say how a checkpoint's names and shapes differ from an architecture's; empty if they do not.
 
     Names the counts and the first few of each kind.
     """
@@ -91,16 +91,16 @@ def as_float32(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float3
     for name in sorted(state):
         tensor = state[name].detach()
         if not tensor.is_floating_point():
-            raise _bad_tensor(name, f"it holds {str(tensor.dtype).removeprefix('torch.')} values")
+            raise _bad_tensor(name, f"It holds {str(tensor.dtype).removeprefix('torch.')} values.")
         array = np.ascontiguousarray(tensor.to(torch.float32).numpy())
         if not np.isfinite(array).all():
-            raise _bad_tensor(name, "it holds values that are not finite")
+            raise _bad_tensor(name, "It holds values that are not finite.")
         weights[name] = array
     return weights
 
 
 def _can_map(path: Path) -> bool:
-    """Only the zip form of a checkpoint can be mapped into memory."""
+    """Tell whether a checkpoint is in the zip form, which alone can be mapped into memory."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
@@ -118,8 +118,8 @@ def _find_state(document: object) -> dict[str, torch.Tensor] | None:
 
 def _describe(document: object) -> str:
     if isinstance(document, Mapping):
-        return f"it has {_first([str(name) for name in document]) or 'nothing'} at its top"
-    return f"it is a {type(document).__name__}"
+        return f"It has {_first([str(name) for name in document]) or 'nothing'} at its top"
+    return f"It is a {type(document).__name__}"
 
 
 def _first(names: Sequence[str]) -> str:
@@ -132,8 +132,8 @@ def _shape(dims: tuple[int, ...]) -> str:
 
 def _bad_tensor(name: str, why: str) -> StageError:
     return StageError(
-        f"The checkpoint's tensor {name} cannot be used",
+        f"The checkpoint's tensor {name} cannot be used.",
         why,
-        "check how the checkpoint was trained and saved",
+        "Check how the checkpoint was trained and saved.",
         exit_code=BAD_INPUT,
     )

@@ -36,7 +36,9 @@ def show_plan(kiln: Kiln, prepared: Prepared, *, as_json: bool = False, why: boo
 
 
 def find_reasons(kiln: Kiln, one: Resolved) -> list[str]:
-    """Why a step would run: what changed in its key since the last record of the same step."""
+    """Return why a step would run: what changed in its key since the last record of the
+    same step.
+    """
     if one.status is Status.HIT:
         return []
     if one.status is Status.PENDING:

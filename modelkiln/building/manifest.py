@@ -20,7 +20,7 @@ REPORT = "verification.json"
 
 
 def target_folder(kiln: Kiln, target: Target) -> Path:
-    """Where a target is published."""
+    """Return where a target is published."""
     return kiln.artifacts / "out" / target.name
 
 
@@ -67,7 +67,7 @@ def make_manifest(
 
 
 def describe_weights(target: Target) -> dict[str, Any]:
-    """Where a target's weights come from."""
+    """Return where a target's weights come from."""
     match target.weights:
         case OfficialWeights():
             pin = target.model.checkpoint

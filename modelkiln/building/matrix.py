@@ -149,7 +149,7 @@ def _spell_target(target: Target) -> str:
 
 
 def _make_key(kiln: Kiln, steps: Sequence[Step], images: Sequence[Image]) -> str:
-    """Equal keys have equal results, whatever the store already holds.
+    """Make a key: equal ones have equal results, whatever the store already holds.
 
     A step's own key waits for the results of others; here they stand for themselves, as their
     steps are part of the document.

@@ -70,7 +70,7 @@ def predict(
 
 
 def picture_path(overlay: Path, name: str) -> Path:
-    """Where a picture lies whose overlay is there: STEM.NAME.png beside it."""
+    """Return where a picture lies whose overlay is there: STEM.NAME.png beside it."""
     return overlay if name == "overlay" else overlay.with_name(f"{overlay.stem}.{name}.png")
 
 

@@ -37,13 +37,13 @@ class Slots:
     jobs: int
 
     def are_taken(self, running: Mapping[str, Step]) -> bool:
-        """Whether no step at all may start beside those that run."""
+        """Return whether no step at all may start beside those that run."""
         return len(running) >= self.jobs or (
             bool(running) and sum(one.cpus for one in running.values()) >= self.cpus
         )
 
     def fits(self, step: Step, running: Mapping[str, Step]) -> bool:
-        """Whether a step may start beside those that run; one step alone always may."""
+        """Return whether a step may start beside those that run; one step alone always may."""
         if not running:
             return True
         cpus = step.cpus + sum(one.cpus for one in running.values())

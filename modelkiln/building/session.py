@@ -48,13 +48,13 @@ class Session:
         self._work = [one for one in resolved.values() if one.status is not Status.HIT]
 
     def require_gpu(self) -> None:
-        """EnvironmentFailure where a step needs a GPU and there is none."""
+        """Raise EnvironmentFailure where a step needs a GPU and there is none."""
         for one in self._work:
             if one.step.gpu:
                 require_gpu(bool(self._kiln.gpu), one.step.id)
 
     def require_disk(self) -> None:
-        """OutOfSpace where the disk has no room for what the steps write."""
+        """Raise OutOfSpace where the disk has no room for what the steps write."""
         if self._work:
             need = sum(one.step.disk for one in self._work)
             require_disk(self._kiln.artifacts, need, "the build")
@@ -83,7 +83,9 @@ class Session:
         return list(dict.fromkeys(one.step.environment for one in self._work))
 
     def _try_checkpoint(self, pin: PinnedFile) -> Path | KilnError:
-        """With --keep-going, a checkpoint that is unavailable fails its own step and no other."""
+        """Fetch a checkpoint; with --keep-going one that is unavailable fails its own
+        step alone.
+        """
         try:
             return self._get_checkpoint(pin)
         except (EnvironmentFailure, PinError) as error:

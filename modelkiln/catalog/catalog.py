@@ -40,11 +40,13 @@ class StageLimits:
     key: tuple[str, ...] = ()
 
     def memory(self, checkpoint_bytes: int) -> int:
-        """Bytes to set aside for a model whose checkpoint has this size."""
+        """Return the bytes to set aside for a model whose checkpoint has this size."""
         return int(self.memory_base + self.memory_weights * checkpoint_bytes)
 
     def disk(self, checkpoint_bytes: int) -> int:
-        """Bytes that scratch and outputs take for a model whose checkpoint has this size."""
+        """Return the bytes that scratch and outputs take for a model whose checkpoint has this
+        size.
+        """
         return int(self.disk_base + self.disk_weights * checkpoint_bytes)
 
 

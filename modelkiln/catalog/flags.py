@@ -26,5 +26,5 @@ def read_flags() -> dict[str, str]:
 
 
 def is_flag(name: str) -> bool:
-    """Whether a parameter can have this name: that of an argument in Python."""
+    """Return whether a parameter can have this name: that of an argument in Python."""
     return name.isidentifier() and not keyword.iskeyword(name)

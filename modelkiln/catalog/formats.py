@@ -112,7 +112,8 @@ def _wrong(path: Path, what: str, found: object) -> UsageError:
 def read_presets(
     folders: Sequence[Path], formats: Mapping[str, Format], models: Sequence[str]
 ) -> Presets:
-    """Other defaults, by model and format; files of later folders, or later by name, go before.
+    """Read other defaults, by model and format; files of later folders, or later by name, go
+    before.
 
     Raises:
         UsageError: A file names a model, format or parameter that is not there, or a wrong value.

@@ -45,7 +45,7 @@ ChoosePictures = Callable[[Path, str, int], Pictures]
 
 
 def spare(count: int) -> int:
-    """How many pictures come along for damaged ones: a tenth, and at least one."""
+    """Return how many pictures come along for damaged ones: a tenth, and at least one."""
     return max(1, count // 10)
 
 
@@ -196,7 +196,7 @@ def require_no_count(values: Mapping[str, Value], given: Container[str]) -> None
 
 
 def picture_count(values: Mapping[str, Value]) -> int:
-    """How many pictures calibrate: one of noise, or as many as were asked for."""
+    """Return how many pictures calibrate: one of noise, or as many as were asked for."""
     return 1 if values["use_random_calib"] else int(values["calib_size"])
 
 

@@ -192,7 +192,7 @@ def _match(known: Mapping[str, T], pattern: str, kind: str, text: str, catalog: 
 
 
 def all_target_names(catalog: Catalog) -> list[str]:
-    """Every target with default parameters and official weights."""
+    """Yield every target with default parameters and official weights."""
     return [
         f"{model.name}/{contract.name}/{name}"
         for model in catalog.models.values()

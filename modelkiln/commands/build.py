@@ -69,7 +69,7 @@ def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> No
 
 
 def find_obstacles(kiln: Kiln, prepared: Prepared) -> dict[str, str]:
-    """Why targets cannot be built here, by target; those that can are not in it.
+    """Return why targets cannot be built here, by target; those that can are not in it.
 
     A target whose steps are all done needs nothing; one that has still to be made needs its
     checkpoint: in the cache, or from a mirror or the official host.

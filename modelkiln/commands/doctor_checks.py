@@ -89,7 +89,7 @@ def diagnose(surroundings: Surroundings) -> list[Finding]:
 
 
 def has_problem(findings: Iterable[Finding]) -> bool:
-    """Whether anything stops every build; the command then ends with 4."""
+    """Return whether anything stops every build; the command then ends with 4."""
     return any(one.severity is Severity.PROBLEM for one in findings)
 
 
@@ -119,7 +119,7 @@ def to_lines(findings: Iterable[Finding]) -> list[str]:
 
 
 def check_machine(_: Surroundings) -> Iterator[Finding]:
-    """Platform, Python, processors, memory."""
+    """Check the platform, Python, processors, memory."""
     try:
         check_platform()
     except KilnError as error:
@@ -144,7 +144,7 @@ def check_machine(_: Surroundings) -> Iterator[Finding]:
 
 
 def check_disk(surroundings: Surroundings) -> Iterator[Finding]:
-    """Room and permission to write, for the cache and the artifacts."""
+    """Check room and permission to write, for the cache and the artifacts."""
     missing = sum(find(one, surroundings.cache) is None for one in surroundings.environments)
     for about, folder, need, variable in (
         ("cache", surroundings.cache, missing * _ENVIRONMENT_BYTES, "MODELKILN_CACHE"),
@@ -203,7 +203,7 @@ def check_programs(_: Surroundings) -> Iterator[Finding]:
 
 
 def check_environments(surroundings: Surroundings) -> Iterator[Finding]:
-    """Which environments are installed."""
+    """Find which environments are installed."""
     for one in surroundings.environments:
         python = find(one, surroundings.cache)
         if python is not None:
@@ -219,7 +219,7 @@ def check_environments(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_weights(surroundings: Surroundings) -> Iterator[Finding]:
-    """Which checkpoints are in the cache, and whether the others can be fetched."""
+    """Find which checkpoints are in the cache, and whether the others can be fetched."""
     from urllib.parse import urlsplit
 
     from modelkiln.fetch.checkpoints import find_cached, host_reachable
@@ -247,7 +247,7 @@ def check_weights(surroundings: Surroundings) -> Iterator[Finding]:
 
 
 def check_runners(_: Surroundings) -> Iterator[Finding]:
-    """How well steps can be sealed, and what the machine has beside its processors."""
+    """Find how well steps can be sealed, and what the machine has beside its processors."""
     if unshare_command() is not None:
         yield _good("network seal", "the local runner can take the network away from a step")
     else:
@@ -264,7 +264,7 @@ def check_runners(_: Surroundings) -> Iterator[Finding]:
 
 
 def check_engine() -> Finding:
-    """Whether steps can run in containers."""
+    """Find whether steps can run in containers."""
     from modelkiln.containers.owner import open_engine
 
     try:

@@ -123,7 +123,7 @@ def prune_images(
 
 
 def _needed(kiln: Kiln, kind: str) -> set[str]:
-    """Names of this checkout's images, and of what they stand on."""
+    """Return the names of this checkout's images, and of what they stand on."""
     from modelkiln.containers.bases import base_name, name_on
     from modelkiln.containers.images import image_name
 

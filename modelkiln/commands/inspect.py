@@ -61,7 +61,7 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
 
 
 def _say_quality(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:
-    """Gates, and layers that were left out, of a reduced precision."""
+    """Say the gates, and the layers that were left out, of a reduced precision."""
     if PLAN not in manifest["files"]:
         return
     folder = target_folder(kiln, target)

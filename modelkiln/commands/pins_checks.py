@@ -77,7 +77,7 @@ def find_faults(scope: Scope) -> list[Fault]:
 
 
 def check_hashes(scope: Scope) -> Iterator[Fault]:
-    """Every lock names each package by version and hash."""
+    """Check that every lock names each package by version and hash."""
     for path in lock_files(scope.root):
         try:
             empty = not read_lock(path)
@@ -91,7 +91,7 @@ def check_hashes(scope: Scope) -> Iterator[Fault]:
 
 
 def check_freshness(scope: Scope) -> Iterator[Fault]:
-    """Every lock is what its requirements ask for."""
+    """Check that every lock is what its requirements ask for."""
     for lock in known_locks(scope.root).values():
         about = _name(lock.path, scope)
         if not lock.path.is_file():
@@ -138,7 +138,7 @@ def check_seeds(scope: Scope) -> Iterator[Fault]:
 
 
 def check_bases(scope: Scope) -> Iterator[Fault]:
-    """Every base is pinned by digest, the user's own ones too."""
+    """Check that every base is pinned by digest, the user's own ones too."""
     for variables in ({}, scope.variables):
         try:
             load_bases(variables)
@@ -161,7 +161,9 @@ def check_dockerfiles(scope: Scope) -> Iterator[Fault]:
 
 
 def check_checkpoints(scope: Scope) -> Iterator[Fault]:
-    """Every checkpoint is named by size and SHA-256, and fetched over an encrypted connection."""
+    """Check that every checkpoint is named by size and SHA-256, and fetched over an encrypted
+    connection.
+    """
     for model in scope.catalog.models.values():
         one = model.checkpoint
         wrong = [
@@ -254,7 +256,7 @@ def ask_registries(bases: Mapping[str, BasePin]) -> tuple[list[Fault], dict[str,
 
 
 def lock_files(root: Path = REPOSITORY) -> list[Path]:
-    """Every lock: those made from a requirements.in, and those that benches bring."""
+    """Return every lock: those made from a requirements.in, and those that benches bring."""
     made = [lock.path for lock in known_locks(root).values() if lock.path.is_file()]
     return [*made, *sorted(root.glob("bench/*.txt")), *sorted(root.glob("docker/*/*-cpu.txt"))]
 

@@ -381,7 +381,7 @@ def _describe(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _warn(report: Mapping[str, Any]) -> None:
-    """Says where onnxruntime computes in float32 what was quantized."""
+    """Say where onnxruntime computes in float32 what was quantized."""
     planned, found = report["layers"]["integer_kernels"], report.get("integer_kernels")
     if found is not None and found < planned:
         console.warn(

@@ -185,7 +185,7 @@ def _is_video(out: str) -> bool:
 
 
 def _places(video: Path, out: str, masks: str) -> dict[str, Path]:
-    """Where `overlay` and perhaps `masks` go."""
+    """Return where `overlay` and perhaps `masks` go."""
     overlay = Path(out)
     if overlay.suffix.lower() in OTHER_VIDEOS:
         raise UsageError(
@@ -212,6 +212,6 @@ def _places(video: Path, out: str, masks: str) -> dict[str, Path]:
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Sorts 2 before 10, as people count."""
+    """Return a key that sorts 2 before 10, as people count."""
     parts = re.split(r"([0-9]+)", path.name.lower())
     return [(int(one), "") if one.isdecimal() else (-1, one) for one in parts], path.name

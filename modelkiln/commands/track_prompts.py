@@ -43,7 +43,7 @@ class VideoPrompt:
     box: tuple[float, ...] | None = None
 
     def document(self) -> dict[str, Any]:
-        """As the stage takes it."""
+        """Return it as the stage takes it."""
         return {
             "object": self.object,
             "frame": self.frame,

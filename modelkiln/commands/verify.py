@@ -51,7 +51,9 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
 
 
 def is_held_back(kiln: Kiln, target: Target) -> bool:
-    """Whether a target that a glob matched is of a kind that builds hold back, and is not there."""
+    """Return whether a target that a glob matched is of a kind that builds hold back, and is not
+    there.
+    """
     there = (target_folder(kiln, target) / MANIFEST).is_file()
     return bool(target.format.replaces) and not target.by_name and not there
 

@@ -246,7 +246,7 @@ def no_gpu(why: str) -> EnvironmentFailure:
 
 
 def _has_cause(error: BaseException | None, kind: type[OSError]) -> bool:
-    """Whether an error of this kind is behind another; urllib3 hides it in arguments."""
+    """Return whether an error of this kind is behind another; urllib3 hides it in arguments."""
     seen: set[int] = set()
     queue: list[object] = [error]
     while queue:

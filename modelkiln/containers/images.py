@@ -98,7 +98,8 @@ def find_image(
 def find_obstacle(
     engine: Engine, environment: Environment, base: BasePin, *, cache: Path, offline: bool
 ) -> str:
-    """Why an environment's image is not there and cannot be built; nothing where it is or can.
+    """Return why an environment's image is not there and cannot be built; nothing where it is or
+    can.
 
     Raises:
         PinError: An image has its name and is another.
@@ -359,8 +360,9 @@ def _engine_errors(doing: str) -> Iterator[None]:
 
 
 def _source(folder: Path) -> dict[str, str]:
-    """Where an environment's files come from, as far as git says; no path of this machine, and no
-    revision that is not theirs."""
+    """Return where an environment's files come from, as far as git says; no path of this machine,
+    and no revision that is not theirs.
+    """
     labels = {}
     address = _ask_git(folder, "config", "--get", "remote.origin.url")
     public = address.startswith(("https://", "ssh://")) and "@" not in address.split("/")[2]

@@ -23,7 +23,7 @@ def this_process() -> str:
 
 
 def is_alive(owner: str) -> bool:
-    """Whether a process of this name may still run."""
+    """Return whether a process of this name may still run."""
     boot, _, rest = owner.partition(":")
     here = _name(0, "").split(":")
     if boot != here[0]:
@@ -79,7 +79,9 @@ def _name(pid: int, started: str) -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty where there is none or it is dead."""
+    """Return when a process started, in ticks since the boot; empty where there is none or it is
+    dead.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -54,12 +54,12 @@ _TAIL = 12
 
 
 def wheelhouse(environment: Environment, cache: Path) -> Path:
-    """Where an environment's wheelhouse lies, or will."""
+    """Return where an environment's wheelhouse lies, or will."""
     return cache / _ROOM / sha256_json(_identity(environment))[:16]
 
 
 def is_whole(environment: Environment, cache: Path) -> bool:
-    """Whether an environment's wheelhouse is there."""
+    """Return whether an environment's wheelhouse is there."""
     return (wheelhouse(environment, cache) / DESCRIPTION).is_file()
 
 
@@ -218,7 +218,9 @@ def _write(packages: Sequence[Locked], path: Path) -> Path:
 
 
 def _require_all(locked: Sequence[Locked], made: Path, lock: Path) -> None:
-    """PinError unless there is one file for each package, with a hash that the lock has for it."""
+    """Raise PinError unless there is one file for each package, with a hash that the lock has for
+    it.
+    """
     digests = {f"sha256:{sha256_file(path)}" for path in made.iterdir()}
     missing = [one.name for one in locked if not any(text in one.text for text in digests)]
     if missing or len(digests) != len({normalize(one.name) for one in locked}):

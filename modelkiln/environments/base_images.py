@@ -71,7 +71,7 @@ def load_base(name: str = "python", variables: Mapping[str, str] | None = None) 
 
 
 def load_bases(variables: Mapping[str, str] | None = None) -> tuple[BasePin, ...]:
-    """Every base that `load_base` gives, by name.
+    """Load every base that `load_base` gives, by name.
 
     Raises:
         UsageError, PinError: As `load_base`.

@@ -55,7 +55,7 @@ class Environment:
         }
 
     def image_digest(self, base: "BasePin") -> str:
-        """SHA-256 of the image's identity; its first half is the image's tag."""
+        """Return the SHA-256 of the image's identity; its first half is the image's tag."""
         return sha256_json(self.image_identity(base))
 
     def identity(self) -> dict[str, str]:
@@ -138,7 +138,7 @@ def _digest(path: Path) -> str:
 
 
 def require_dockerfile(one: Environment) -> None:
-    """EnvironmentFailure where an environment has no image."""
+    """Raise EnvironmentFailure where an environment has no image."""
     if not one.dockerfile.is_file():
         raise EnvironmentFailure(
             f"The environment {one.name} is not available as an image.",

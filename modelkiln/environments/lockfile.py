@@ -62,7 +62,7 @@ def parse_versions(said: str) -> dict[str, str]:
 
 
 def compare_versions(installed: Mapping[str, str], lock: Path) -> None:
-    """PinError where an environment does not hold the packages of a lock, and these alone."""
+    """Raise PinError where an environment does not hold the packages of a lock, and these alone."""
     locked = {one.name: one.version for one in read_lock(lock)}
     differing = sorted(locked.items() ^ installed.items())
     if differing:

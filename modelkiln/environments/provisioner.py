@@ -51,7 +51,7 @@ class Provisioner:
         return {}
 
     def environments(self) -> Iterator[Environment]:
-        """Every environment of these folders."""
+        """Return every environment of these folders."""
         locks = [lock for room in self.folders for lock in sorted(room.glob("*/requirements.txt"))]
         for name in dict.fromkeys(lock.parent.name for lock in locks):
             yield self.environment(name)

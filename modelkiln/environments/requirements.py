@@ -47,7 +47,7 @@ class Lock:
 
 
 def known_locks(root: Path = REPOSITORY) -> dict[str, Lock]:
-    """Every lock that is made from a requirements.in, by name."""
+    """Return every lock that is made from a requirements.in, by name."""
     found = [
         Lock(name=source.stem, source=source, path=source.with_suffix(".txt"))
         for source in sorted(root.glob("requirements/*.in"))
@@ -61,7 +61,8 @@ def known_locks(root: Path = REPOSITORY) -> dict[str, Lock]:
 
 
 def require_fresh(room: Path) -> None:
-    """PinError where an environment's lock was made from other requirements than those beside it.
+    """Raise PinError where an environment's lock was made from other requirements than those beside
+    it.
 
     Args:
         room: The environment's folder. One without a requirements.in has a lock made elsewhere.
@@ -86,7 +87,8 @@ def _lock_in(room: Path) -> Lock:
 
 
 def source_digest(lock: Lock) -> str:
-    """SHA-256 of what decides a lock: its requirements without comments, and how it is made.
+    """Return the SHA-256 of what decides a lock: its requirements without comments, and how it is
+    made.
 
     Raises:
         EnvironmentFailure: A file of requirements cannot be read.

@@ -178,7 +178,7 @@ def _failure(said: str, log: Path, offline: bool) -> KilnError:
 
 
 def is_network(said: str) -> bool:
-    """Whether an installer's words, in lower case, are of a network that fails."""
+    """Return whether an installer's words, in lower case, are of a network that fails."""
     signs: Collection[str] = (
         "dns error",
         "error sending request",

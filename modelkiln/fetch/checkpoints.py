@@ -99,7 +99,7 @@ def fetch(
 
 
 def host_reachable(url: str, timeout: float = 5.0) -> bool:
-    """Whether a server offers a file at a URL; a web page in its place counts as no."""
+    """Return whether a server offers a file at a URL; a web page in its place counts as no."""
     from modelkiln.fetch.http import is_reachable
 
     return is_reachable(url, timeout)

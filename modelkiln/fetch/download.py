@@ -174,12 +174,12 @@ def place(pin: Pin, folder: Path, made: Path, origin: str) -> Path:
 
 
 def incomplete(folder: Path, pin: Pin) -> Path:
-    """Where the bytes that have arrived are kept."""
+    """Return where the bytes that have arrived are kept."""
     return folder / f"{pin.file}.incomplete"
 
 
 def missing_bytes(pin: Pin, folder: Path) -> int:
-    """Bytes that are still to be fetched."""
+    """Return the bytes that are still to be fetched."""
     return max(0, pin.bytes - _size(incomplete(folder, pin)))
 
 
@@ -190,7 +190,7 @@ def discard(pin: Pin, folder: Path) -> None:
 
 
 def looks_like_html(head: bytes) -> bool:
-    """Whether a file begins as a web page does."""
+    """Return whether a file begins as a web page does."""
     text = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml"))
 

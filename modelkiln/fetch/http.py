@@ -86,7 +86,7 @@ def open_url(
 
 
 def is_reachable(url: str, timeout: float) -> bool:
-    """Whether a server offers a file at a URL; a web page in its place counts as no."""
+    """Return whether a server offers a file at a URL; a web page in its place counts as no."""
     try:
         with open_url(url, {}, timeout, method="HEAD") as response:
             return response.headers.get_content_type() != "text/html"

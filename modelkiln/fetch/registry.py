@@ -58,7 +58,7 @@ class Repository:
 
 
 def find_repository(image: str) -> Repository:
-    """Where an image lies, by the rules by which Docker reads names."""
+    """Return where an image lies, by the rules by which Docker reads names."""
     first, slash, rest = image.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         host = _DOCKER if first in ("docker.io", "index.docker.io") else first

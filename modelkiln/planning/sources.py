@@ -44,7 +44,7 @@ class SourceTree:
         return self._files[module]
 
     def closure(self, modules: Iterable[str]) -> dict[str, Path]:
-        """Every file that the entry and these modules can import, by path below a root.
+        """Find every file that the entry and these modules can import, by path below a root.
 
         Raises:
             UsageError: one of `modules` does not exist.
@@ -87,7 +87,9 @@ class SourceTree:
         return self.imports[digest]
 
     def digests(self, modules: Iterable[str]) -> Mapping[str, str]:
-        """SHA-256 of each file of the closure, by its path below a root; read once a command."""
+        """Return the SHA-256 of each file of the closure, by its path below a root; read once a
+        command.
+        """
         wanted = tuple(modules)
         if wanted not in self._digests:
             files = self.closure(wanted)

@@ -30,13 +30,13 @@ class LoopRow(TypedDict):
 
 
 def same_sign(row: LoopRow) -> bool:
-    """Whether graphs and upstream agree on whether the object is seen."""
+    """Return whether graphs and upstream agree on whether the object is seen."""
     found = row["occlusion"]
     return is_number(found) and (found > 0) == (row["expected_occlusion"] > 0)
 
 
 def is_close(row: LoopRow) -> bool:
-    """Whether mask and pointer, where they count, are those of upstream."""
+    """Return whether mask and pointer, where they count, are those of upstream."""
     measured = is_number(row["pointer_cosine"]) and (is_number(row["iou"]) or not row["counted"])
     return measured and row.get("ok", True)
 
@@ -208,7 +208,7 @@ def _logits(row: LoopRow) -> list[float]:
 
 
 def _floor(highest: float, values: Iterable[float | None]) -> float:
-    """Where an axis up to 1 begins: below all values, and at `highest` at most."""
+    """Return where an axis up to 1 begins: below all values, and at `highest` at most."""
     lowest = min([highest, *(value for value in values if is_number(value))])
     return max(-1.0, lowest)
 
@@ -229,5 +229,5 @@ def _say(value: float | None) -> str:
 
 
 def is_number(value: float | None) -> TypeGuard[float]:
-    """Whether it is a finite number; JSON has a very large one for what is infinite."""
+    """Return whether it is a finite number; JSON has a very large one for what is infinite."""
     return value is not None and math.isfinite(value) and abs(value) < 1e300

@@ -186,13 +186,13 @@ def _view(report: Report) -> dict[str, Any]:
 
 
 def _lowest_snr(quality: Quality) -> float | None:
-    """Of all outputs; None where nothing differs."""
+    """Return the lowest SNR of all outputs; None where nothing differs."""
     ratios = [one["snr_db"] for one in quality["outputs"]]
     return min((one for one in ratios if one is not None), default=None)
 
 
 def _by_tensor(parity: Sequence[ParityRow]) -> list[dict[str, Any]]:
-    """One summary for each output of each graph: its worst case and how many there were."""
+    """Return one summary for each output of each graph: its worst case and how many there were."""
     summaries = []
     for (graph, tensor), group in groupby(sorted(parity, key=_tensor_of), key=_tensor_of):
         rows = list(group)
@@ -211,7 +211,7 @@ def _by_tensor(parity: Sequence[ParityRow]) -> list[dict[str, Any]]:
 
 
 def plot_parity(parity: Sequence[ParityRow]) -> dict[str, Any]:
-    """Places every comparison on a logarithmic axis, a line for each tensor, in SVG units.
+    """Place every comparison on a logarithmic axis, a line for each tensor, in SVG units.
 
     Differences of exactly zero stand left of the axis, and what is not a number right of it.
 
@@ -264,7 +264,7 @@ def plot_parity(parity: Sequence[ParityRow]) -> dict[str, Any]:
 
 
 def format_seconds(seconds: float | None) -> str:
-    """12 ms, 3.4 s, 2 min 05 s; nothing for None."""
+    """Format as 12 ms, 3.4 s, 2 min 05 s; nothing for None."""
     if seconds is None:
         return ""
     if seconds < 0.9995:
@@ -276,7 +276,7 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def format_scientific(value: float | None) -> str:
-    """3.1e-6, 0, or "not a number" where there is none."""
+    """Format as 3.1e-6, 0, or "not a number" where there is none."""
     if value is None or math.isnan(value):
         return "not a number"
     if value == 0 or math.isinf(value):
@@ -286,24 +286,24 @@ def format_scientific(value: float | None) -> str:
 
 
 def format_percent(share: float) -> str:
-    """0.3125 as 31.3 %."""
+    """Format 0.3125 as 31.3 %."""
     return f"{share * 100:.1f} %"
 
 
 def format_magnitude(value: float | None) -> str:
-    """Four digits where that is short, scientific where not: 31.97, 2.1e-5."""
+    """Format with four digits where that is short, scientific where not: 31.97, 2.1e-5."""
     if value is not None and 0.001 <= abs(value) < 10_000:
         return f"{value:.4g}"
     return format_scientific(value)
 
 
 def format_figure(value: float | None) -> str:
-    """Six digits after the point; "not a number" where there is none."""
+    """Format with six digits after the point; "not a number" where there is none."""
     return f"{value:.6f}" if is_number(value) else "not a number"
 
 
 def format_times(ratio: float) -> str:
-    """0.36 x, 1.52 x."""
+    """Format as 0.36 x, 1.52 x."""
     return f"{ratio:.2f} x"
 
 
@@ -321,7 +321,7 @@ def _tensor_of(row: ParityRow) -> tuple[str, str]:
 
 
 def _share_of_bound(row: ParityRow) -> float:
-    """How much of its bound a comparison uses up; more than 1 fails."""
+    """Return how much of its bound a comparison uses up; more than 1 fails."""
     relative = row["relative"]
     if relative is None or not math.isfinite(relative):
         return math.inf

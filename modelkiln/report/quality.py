@@ -153,7 +153,7 @@ def read_quality(
 
 
 def say_precision(summary: Mapping[str, Any]) -> str:
-    """51 of 51 linears INT8, or FP16 alone where no linear has scales."""
+    """Say 51 of 51 linears INT8, or FP16 alone where no linear has scales."""
     mode = MODES.get(summary["mode"], str(summary["mode"]))
     linears = summary["linears"]
     if not linears["quantized"]:
@@ -194,13 +194,13 @@ def _quality_parts(summary: Mapping[str, Any], benefit: Mapping[str, Any]) -> It
 
 
 def say_speed(runtime: str, speed: float) -> str:
-    """1.52x as fast as float32 here; the runtime is named where it is not the CPU."""
+    """Say 1.52x as fast as float32 here; the runtime is named where it is not the CPU."""
     where = "here" if runtime == "cpu" else f"on {runtime}"
     return f"{speed:.2f}x as fast as float32 {where}"
 
 
 def say_decibels(value: float | None) -> str:
-    """31.4 dB; "no noise" where nothing differs, "no signal" where nothing is left."""
+    """Say 31.4 dB; "no noise" where nothing differs, "no signal" where nothing is left."""
     if value is None:
         return "no noise"
     return "no signal" if value < -_MOST_DECIBELS else f"{value:.1f} dB"
@@ -248,7 +248,7 @@ def _read_layers(plan: Mapping[str, Any]) -> Iterator[LayerRow]:
 
 
 def plot_quality(quality: Quality) -> dict[str, Any]:
-    """Places the SNR of every output on an axis in decibels, a line for each, in SVG units.
+    """Place the SNR of every output on an axis in decibels, a line for each, in SVG units.
 
     Small dots are photographs, rings all of them together. What does not differ at all stands right
     of the axis, and what is not a number left of it.

@@ -53,7 +53,7 @@ def simplest() -> str:
 
 
 def contains_stages(wanted: str) -> bool:
-    """Whether what a stage does is sure to stay in a sandbox, whatever `auto` comes to."""
+    """Return whether what a stage does is sure to stay in a sandbox, whatever `auto` comes to."""
     return wanted != AUTO and RUNNERS[wanted].contains
 
 

@@ -290,7 +290,7 @@ def _read(stream: Iterator[Output]) -> Iterator[Output]:
 
 
 def memory_limit(job: Job) -> int:
-    """Bytes that a job's container may take."""
+    """Return the bytes that a job's container may take."""
     return _MEMORY_FACTOR * job.memory + _MEMORY_FLOOR
 
 

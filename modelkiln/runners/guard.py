@@ -138,22 +138,24 @@ def judge(given: dict[str, Any], seen: dict[str, Any]) -> tuple[dict[str, Any], 
 
 
 def is_up(device: Path) -> bool:
-    """Whether a network device could carry anything."""
+    """Return whether a network device could carry anything."""
     return bool(int((device / "flags").read_text(encoding="ascii"), 16) & 1)
 
 
 def is_gpu(device: str) -> bool:
-    """Whether a device's name is an NVIDIA GPU's, or WSL's door to one."""
+    """Return whether a device's name is an NVIDIA GPU's, or WSL's door to one."""
     return device.startswith("nvidia") or device == "dxg"
 
 
 def is_file(place: str) -> bool:
-    """Whether it is a file or a folder: a driver's socket takes words, whoever may write it."""
+    """Return whether it is a file or a folder: a driver's socket takes words, whoever may
+    write it.
+    """
     return Path(place).is_file() or Path(place).is_dir()
 
 
 def is_empty(place: str) -> bool:
-    """Whether it is a folder with nothing in it."""
+    """Return whether it is a folder with nothing in it."""
     with suppress(OSError):
         return not any(Path(place).iterdir())
     return False
@@ -171,7 +173,9 @@ def mounted() -> dict[str, str]:
 
 
 def is_engines(place: str, kind: str) -> bool:
-    """Whether a place is in a file system of the kernel's, or in memory of the container's own."""
+    """Return whether a place is in a file system of the kernel's, or in memory of the container's
+    own.
+    """
     if kind == "tmpfs" and place in _ENGINES_MEMORY:
         return True
     return f"{place}/".startswith(_ENGINES_ROOMS)
@@ -207,7 +211,7 @@ def end(pid: int, number: int) -> None:
 
 
 def oom_kills() -> int:
-    """How many processes of this container the kernel ended for want of memory."""
+    """Return how many processes of this container the kernel ended for want of memory."""
     for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
         with suppress(OSError, ValueError):
             for line in Path(path).read_text(encoding="ascii").splitlines():
@@ -218,7 +222,7 @@ def oom_kills() -> int:
 
 
 def say(news: dict[str, Any]) -> None:
-    """One line on standard output."""
+    """Write one line on standard output."""
     sys.stdout.write(json.dumps(news) + "\n")
     sys.stdout.flush()
 

@@ -100,7 +100,7 @@ def failure(job: Job, scratch: Path, status: int, log: str) -> KilnError:
     try:
         told = json.loads(_read_left(scratch / "error.json"))
         kind = ERRORS.get(int(told["exit_code"]), StageFailure)
-        return kind(f"{job.name}: {told['what']}", str(told["why"]), str(told["next"]))
+        return kind(f"{job.name} failed. {told['what']}", str(told["why"]), str(told["next"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     if status == -9 or "MemoryError" in log or "std::bad_alloc" in log:

@@ -17,19 +17,19 @@ OnProgress = Callable[[float | None, str], None]
 
 
 def is_terminal() -> bool:
-    """Whether to draw: a terminal, and not asked to be plain (NO_COLOR, TERM=dumb, CI)."""
+    """Tell whether to draw: a terminal, and not asked to be plain (NO_COLOR, TERM=dumb, CI)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("CI") or os.environ.get("TERM") == "dumb"
     return sys.stderr.isatty() and not plain
 
 
 def note(text: str) -> None:
-    """One line to the user."""
+    """Write one line to the user."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def warn(text: str) -> None:
-    """One line that stands out."""
+    """Write one line that stands out."""
     note(f"\033[33mwarning:\033[0m {text}" if is_terminal() else f"warning: {text}")
 
 
@@ -45,14 +45,14 @@ def say_json(document: Any) -> None:
 
 
 def json_text(document: Any) -> str:
-    """JSON as commands print it."""
+    """Return JSON as commands print it."""
     import json
 
     return json.dumps(document, indent=2, sort_keys=True)
 
 
 def say_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns, aligned; numbers and sizes (as they begin) to the right."""
+    """Print columns, aligned; numbers and sizes (as they begin) to the right."""
     widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
     right = [bool(rows) and all(row[i][:1].isdigit() for row in rows) for i in range(len(titles))]
     for row in [titles, *rows]:
@@ -70,7 +70,7 @@ class Board(Protocol):
         """Show that a job begins."""
 
     def update(self, job: str, share: float | None, text: str) -> None:
-        """How far a job is: 0 to 1, or None where it cannot be known."""
+        """Show how far a job is: 0 to 1, or None where it cannot be known."""
 
     def end(self, job: str, text: str) -> None:
         """Show that a job has ended; `text` is its last word."""

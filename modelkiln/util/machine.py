@@ -97,7 +97,9 @@ def describe_cpu(cpuinfo: str) -> str:
 
 
 def cpu_count() -> int:
-    """Processors that this process may use: its affinity, bounded by the control group's quota."""
+    """Return how many processors this process may use: its affinity, bounded by the control group's
+    quota.
+    """
     count = len(os.sched_getaffinity(0))
     quota = _read("/sys/fs/cgroup/cpu.max").split()
     if len(quota) != 2:
@@ -111,7 +113,9 @@ def cpu_count() -> int:
 
 
 def memory_available() -> int:
-    """Bytes of memory that can be taken now without swapping, bounded by the control group."""
+    """Return the bytes of memory that can be taken now without swapping, bounded by the control
+    group.
+    """
     available = _NO_LIMIT
     for line in _read("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
@@ -130,7 +134,7 @@ def memory_available() -> int:
 
 
 def disk_free(path: Path) -> int:
-    """Bytes that this user may still write where ``path`` lies or will lie."""
+    """Return the bytes that this user may still write where ``path`` lies or will lie."""
     for folder in (path, *path.parents):
         if folder.is_dir():
             status = os.statvfs(folder)
@@ -217,7 +221,7 @@ def unshare_command() -> tuple[str, ...] | None:
 
 
 def can_unshare_net() -> bool:
-    """Whether the local runner can take the network away from a stage."""
+    """Return whether the local runner can take the network away from a stage."""
     return unshare_command() is not None
 
 

@@ -46,7 +46,7 @@ def test_a_failure_shows_the_last_lines(runner: DockerRunner, tmp_path: Path) ->
 
 def test_a_stages_own_error_is_told_as_it_is(runner: DockerRunner, tmp_path: Path) -> None:
     error = fail(runner, tmp_path, make_job(tmp_path, "raise StageError('what', 'why', 'next')"))
-    assert (error.what, error.why, error.next) == ("toy/stage: what", "why", "next")
+    assert (error.what, error.why, error.next) == ("toy/stage failed. what", "why", "next")
 
 
 def test_a_segfault_is_told_by_its_signal(runner: DockerRunner, tmp_path: Path) -> None:

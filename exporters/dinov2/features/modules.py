@@ -74,7 +74,7 @@ class Block(torch.nn.Module):
         self.scales = torch.nn.ModuleList([upstream.ls1, upstream.ls2])
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """float32 [B * N, D] to the same."""
+        """Map float32 [B * N, D] to the same."""
         tokens = tokens + self.scales[0](self.attention(self.norms[0](tokens)))
         result: Tensor = tokens + self.scales[1](self.feed_forward(self.norms[1](tokens)))
         return result
@@ -100,7 +100,7 @@ class Attention(torch.nn.Module):
         self.inner, self.outer = upstream.qkv, upstream.proj
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """float32 [B * N, D] to the same."""
+        """Map float32 [B * N, D] to the same."""
         mapped = self.inner(tokens)
         means = self.in_turn(mapped) if self.heads <= MOST_IN_TURN else self.at_once(mapped)
         result: Tensor = self.outer(means.reshape(-1, int(tokens.shape[1])))
@@ -142,7 +142,7 @@ class GatedFeedForward(torch.nn.Module):
         self.wide, self.narrow = upstream.fc1, upstream.fc2
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """float32 [B * N, D] to the same."""
+        """Map float32 [B * N, D] to the same."""
         wide = self.wide(tokens)
         gate, passed = torch.split(wide, int(wide.shape[1]) // 2, dim=1)
         result: Tensor = self.narrow(silu(gate) * passed)
@@ -150,12 +150,15 @@ class GatedFeedForward(torch.nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled queries [B, X, M, C], keys and values [B, X or 1, N, C] to means [B, X, M, C]."""
+    """Attend from scaled queries [B, X, M, C], keys and values [B, X or 1, N, C] to means [B, X, M,
+    C].
+    """
     return torch.softmax(query @ key.transpose(2, 3), dim=-1) @ value
 
 
 def first_tokens(vit: Any) -> Tensor:
-    """Class token, with its position, and registers, which have none: float32 [1 + R, D].
+    """Return the class token, with its position, and registers, which have none: float32 [1 + R,
+    D].
 
     timm keeps the class token's position apart where there are no registers.
     """

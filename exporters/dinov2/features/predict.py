@@ -91,7 +91,7 @@ def predict(request: Request) -> Drawing:
 
 
 def _grid(height: int, width: int, patches: int) -> tuple[int, int]:
-    """(rows, columns) of square patches that cover a picture."""
+    """Return (rows, columns) of square patches that cover a picture."""
     side = math.isqrt(height * width // patches)
     return height // side, width // side
 
@@ -102,7 +102,7 @@ def _resize(colours: NDArray[np.uint8], height: int, width: int) -> NDArray[np.u
 
 
 def _lay_over(picture: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Colours over the picture's grey, so that a hue is a component's and not the picture's."""
+    """Lay colours over the picture's grey, so that a hue is a component's and not the picture's."""
     grey = Image.fromarray(enlarge(picture)).convert("L").convert("RGB")
     over = Image.fromarray(_resize(colours, *canvas_size(*picture.shape[:2])))
     return np.array(Image.blend(grey, over, _OPACITY), dtype=np.uint8)

@@ -66,7 +66,7 @@ def compute(
 
 
 def _split(tokens: Tensor, registers: int) -> dict[str, Tensor]:
-    """Tokens [1, 1 + R + P, D] by their kinds."""
+    """Split tokens [1, 1 + R + P, D] by their kinds."""
     kinds = {"cls_token": tokens[:, 0], "patch_tokens": tokens[:, 1 + registers :]}
     return {**kinds, "register_tokens": tokens[:, 1 : 1 + registers]} if registers else kinds
 

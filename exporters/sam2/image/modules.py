@@ -56,7 +56,9 @@ class MaskDecoder(torch.nn.Module):
         point_labels: Tensor,
         *mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """`mask` is (mask_input, has_mask_input) where the module takes mask prompts."""
+        """Return the outputs; `mask` is (mask_input, has_mask_input) where the module takes mask
+        prompts.
+        """
         masks, scores, _, _ = self.decoder.predict_masks(
             image_embeddings=image_embed,
             image_pe=self.prompts.positions(),

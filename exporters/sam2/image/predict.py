@@ -16,7 +16,7 @@ TAKES_PROMPTS: Final = True
 
 
 def predict(request: Request) -> Drawing:
-    """Segments a picture.
+    """Segment a picture.
 
     The best of the masks that a prompt set yields is the one with the highest predicted IoU.
 

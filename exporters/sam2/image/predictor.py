@@ -90,7 +90,7 @@ class ImagePredictor:
         ]
 
     def predict(self, picture: NDArray[np.uint8], prompts: Sequence[PromptSet]) -> list[Prediction]:
-        """`encode`, then `decode`: one prediction for each prompt set."""
+        """Run `encode`, then `decode`: one prediction for each prompt set."""
         if any(one.mask is not None for one in prompts) and self.mask_size is None:
             raise _no_mask_input()
         report_progress(None, "encoding the picture")
@@ -206,8 +206,8 @@ def _points_of(prompt: PromptSet) -> list[tuple[float, float, int]]:
 
 def _no_mask_input() -> StageError:
     return StageError(
-        "This target takes no mask prompt",
-        "its contract has no mask_input",
-        "leave --mask out, or use the contract image",
+        "This target takes no mask prompt.",
+        "Its contract has no mask_input.",
+        "Leave --mask out, or use the contract image.",
         exit_code=BAD_INPUT,
     )

@@ -41,7 +41,7 @@ class Prompts:
 
 
 def make_prompts(size: int, generator: np.random.Generator) -> tuple[Prompts, ...]:
-    """One of every kind of prompt, at random places in a picture of `size` x `size` pixels."""
+    """Make one of every kind of prompt, at random places in a picture of `size` x `size` pixels."""
 
     def points(sets: int, count: int) -> Floats:
         drawn = generator.random((sets, count, 2), dtype=np.float32)

@@ -22,7 +22,7 @@ Arrays = dict[str, NDArray[Any]]
 def compute(
     params: Mapping[str, Any], weights: Path, pictures: Mapping[str, Path], seed: int
 ) -> tuple[dict[str, Any], Arrays]:
-    """Features of every picture, and masks for every kind of prompt on it.
+    """Compute the features of every picture, and masks for every kind of prompt on it.
 
     The predictor is given the picture already squashed to its size, where its own Resize does
     nothing: what is compared is the network, on equal pixels. Beside the photographs there are a

@@ -111,7 +111,7 @@ def _enlarge(logits: NDArray[np.float32], size: int) -> NDArray[np.bool_]:
 
 
 def _groups(pictures: list[dict[str, Any]], batches: bool) -> Iterator[list[dict[str, Any]]]:
-    """Single pictures, or batches of two, three and one in turn."""
+    """Yield single pictures, or batches of two, three and one in turn."""
     sizes = (2, 3, 1) if batches else (1,)
     start = turn = 0
     while start < len(pictures):

@@ -48,7 +48,7 @@ class MemoryAttention(torch.nn.Module):
         pointers: Tensor,
         pointer_positions: Tensor,
     ) -> Tensor:
-        """Conditions a frame's features on an object's memory.
+        """Condition a frame's features on an object's memory.
 
         Args:
             features: [1, N, 256], one token for each of the N cells of the frame.
@@ -131,7 +131,7 @@ class _Attention(torch.nn.Module):
         return self.query, self.key
 
     def forward(self, query: Tensor, key: Tensor, values: Tensor) -> Tensor:
-        """Query [B or 1, C, N], key [B, C, M], values [B, M, V] to [B, N, 256]."""
+        """Attend: query [B or 1, C, N], key [B, C, M], values [B, M, V] to [B, N, 256]."""
         size = int(query.shape[2]) // self.parts
         queries = torch.split(query.transpose(1, 2), size, dim=1)
         means = [torch.softmax(part @ key, dim=-1) @ values for part in queries]
@@ -152,7 +152,9 @@ class _Projection(torch.nn.Module):
 
 
 def turn(x: Tensor, table: Table) -> Tensor:
-    """Rotary encoding of [B, C, F N], by a table [C / 2, N] that serves each of F frames."""
+    """Apply the rotary encoding to [B, C, F N], by a table [C / 2, N] that serves each of
+    F frames.
+    """
     cosines, sines = (part[:, None] for part in table)
     halves = torch.split(x, int(x.shape[1]) // 2, dim=1)
     real, imaginary = (torch.unflatten(half, 2, (-1, int(cosines.shape[2]))) for half in halves)

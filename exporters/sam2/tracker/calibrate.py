@@ -46,7 +46,7 @@ def feed(run: Run, params: Mapping[str, Any], picture: NDArray[np.float32]) -> N
 
 
 def restore(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Undoes `exporters.media.pictures.normalize`: float32 [1, 3, H, W] to uint8 [H, W, 3]."""
+    """Undo `exporters.media.pictures.normalize`: float32 [1, 3, H, W] to uint8 [H, W, 3]."""
     channels = picture[0].transpose(1, 2, 0) * np.array(DEVIATION, np.float32)
     scaled = (channels + np.array(MEAN, np.float32)) * np.float32(255)
     return np.ascontiguousarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))

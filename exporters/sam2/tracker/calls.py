@@ -217,7 +217,8 @@ class Classic:
         return made["maskmem_features"]
 
     def _positions(self, recall: Recall) -> Floats:
-        """float32 [F * side * side + 4 * P, 64]: where and when each token of a memory belongs.
+        """Return float32 [F * side * side + 4 * P, 64]: where and when each token of a memory
+        belongs.
 
         Row 0 of the temporal code is for the latest frame, its last one for conditioning frames.
         The graph makes the pointers' rows itself and looks at none of the ones that it is given.
@@ -231,7 +232,9 @@ class Classic:
 
 
 def _mask_for_mem(seen: Seen) -> Floats:
-    """float32 [S, S] from -10 to 10: hard-edged where it answers a prompt, else as decoded."""
+    """Return float32 [S, S] from -10 to 10: hard-edged where it answers a prompt, else
+    as decoded.
+    """
     own = seen.decoded.mask_for_mem
     assert own is not None
     if not seen.prompted:

@@ -37,7 +37,7 @@ class Grid:
     video_frames: int
 
     def combinations(self) -> tuple[Combination, ...]:
-        """(memory frames, pointers, batch), smallest first."""
+        """Return (memory frames, pointers, batch), smallest first."""
         product = list(itertools.product(self.memory_frames, self.pointers, self.batches))
         return tuple(product) if self.every else tuple(sorted(_cover_pairs(product)))
 
@@ -105,7 +105,7 @@ class DecoderCase:
 
 
 def decoder_cases(grid: Grid) -> tuple[DecoderCase, ...]:
-    """Every kind of prompt, and rows of different kinds in one call.
+    """Yield every kind of prompt, and rows of different kinds in one call.
 
     Each kind comes in every size of batch, or, to save time, in one of them in turn.
     """
@@ -183,7 +183,9 @@ def attention_cases(grid: Grid, generator: np.random.Generator) -> tuple[Attenti
 
 
 def _odd_bank(frames: int, pointers: int, generator: np.random.Generator) -> Bank:
-    """Two conditioning frames or one, gaps in the recent ones, pointers with either sign."""
+    """Make a bank with two conditioning frames or one, gaps in the recent ones, pointers with
+    either sign.
+    """
     conditioning = int(generator.integers(1, min(frames, 2) + 1))
     recent = generator.choice(np.arange(1, MAX_MEMORIES), frames - conditioning, replace=False)
     divisor = int(generator.integers(4, MAX_POINTERS))

@@ -108,7 +108,8 @@ class MemoryBank:
 
 
 def pointer_reach(num_frames: int | None) -> int:
-    """How many frames back pointers are looked for, which is also what their ages are divided by.
+    """Return how many frames back pointers are looked for, which is also what their ages are
+    divided by.
 
     15, or less in a video of fewer than `POINTERS` frames; None means a live stream.
     """

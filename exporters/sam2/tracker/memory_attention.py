@@ -37,7 +37,9 @@ class PointerTimes(torch.nn.Module):
         self.register_buffer("periods", table)
 
     def forward(self, times: Tensor) -> Tensor:
-        """[B, P], 1.0 the longest time, to [B, 64, P, 1]; to zeros [B, 1, P, 1] for SAM 2.0."""
+        """Encode [B, P], 1.0 the longest time, to [B, 64, P, 1]; to zeros [B, 1, P, 1] for
+        SAM 2.0.
+        """
         times = times[:, :, None]
         if self.project is None:
             return never(times).transpose(1, 2)[..., None]
@@ -132,15 +134,15 @@ class ExtendedMemoryAttention(torch.nn.Module):
 
 
 def as_map(tokens: Tensor, side: int) -> Tensor:
-    """[B, side * side, C] to [B, C, side, side]."""
+    """Turn [B, side * side, C] to [B, C, side, side]."""
     return torch.unflatten(tokens.transpose(1, 2), 2, (side, side))
 
 
 def cells_of(memory: Tensor) -> Tensor:
-    """Frames of memory [B, F, C, h, w] to [B, C, F, h * w]."""
+    """Turn frames of memory [B, F, C, h, w] to [B, C, F, h * w]."""
     return memory.flatten(3).transpose(1, 2)
 
 
 def tokens_of(pointers: Tensor, width: int) -> Tensor:
-    """Pointers [B, P, 256] to tokens of `width` channels each: [B, width, P, 256 / width]."""
+    """Turn pointers [B, P, 256] to tokens of `width` channels each: [B, width, P, 256 / width]."""
     return torch.unflatten(pointers, 2, (-1, width)).permute(0, 3, 1, 2)

@@ -18,7 +18,7 @@ MEMORY_SCALE, MEMORY_BIAS = 20.0, -10.0
 
 
 def never(x: Tensor) -> Tensor:
-    """0.0 for every value of x, NaN and infinities included.
+    """Return 0.0 for every value of x, NaN and infinities included.
 
     It keeps an input that a model has no use for: nothing proves to a simplifier that no number
     is above infinity.
@@ -94,7 +94,9 @@ class MaskDecoder(torch.nn.Module):
         features: tuple[Tensor, ...],
         first: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Masks [B, M, h, w], their scores and tokens, and occ_logit [B, 1], from `first` on."""
+        """Decode masks [B, M, h, w], their scores and tokens, and occ_logit [B, 1], from `first`
+        on.
+        """
         image_embed, *high_res = features
         masks, scores, tokens, occ_logit = self.decoder.predict_masks(
             image_embeddings=image_embed,
@@ -175,7 +177,7 @@ class ExtendedMaskDecoder(MaskDecoder):
         return pointer, mask, scores.gather(1, shown), occ_logit
 
     def is_stable(self, mask: Tensor) -> Tensor:
-        """Upstream's stability score of [B, 1, h, w] against its threshold: bool [B, 1]."""
+        """Compare upstream's stability score of [B, 1, h, w] against its threshold: bool [B, 1]."""
         delta = float(self.decoder.dynamic_multimask_stability_delta)
         threshold = float(self.decoder.dynamic_multimask_stability_thresh)
         flat = mask.flatten(2)
@@ -196,7 +198,7 @@ class MemoryEncoder(torch.nn.Module):
         self.hidden = sam.no_obj_embed_spatial
 
     def remember(self, mask: Tensor, pix_feat: Tensor, occ_logit: Tensor) -> Tensor:
-        """[B, 1, S, S] within +-10, [1, 256, h, w] and [B, 1] to [B, 64, h, w]."""
+        """Encode a memory: [B, 1, S, S] within +-10, [1, 256, h, w] and [B, 1] to [B, 64, h, w]."""
         fused = self.encoder.pix_feat_proj(pix_feat) + self.encoder.mask_downsampler(mask)
         features = self.encoder.out_proj(self.encoder.fuser(fused))
         if self.hidden is None:
@@ -249,12 +251,12 @@ class ExtendedMemoryEncoder(MemoryEncoder):
 
 
 def choose(values: Tensor, index: Tensor) -> Tensor:
-    """Of [B, M, C], the one that [B, 1] names: [B, 1, C]."""
+    """Choose of [B, M, C] the one that [B, 1] names: [B, 1, C]."""
     return values.gather(1, index[:, :, None].expand(-1, -1, int(values.shape[2])))
 
 
 def choose_mask(masks: Tensor, index: Tensor) -> Tensor:
-    """Of [B, M, h, w], the one that [B, 1] names: [B, 1, h, w]."""
+    """Choose of [B, M, h, w] the one that [B, 1] names: [B, 1, h, w]."""
     height, width = int(masks.shape[2]), int(masks.shape[3])
     return torch.unflatten(choose(masks.flatten(2), index), 2, (height, width))
 
@@ -265,11 +267,11 @@ def hide(mask: Tensor, occ_logit: Tensor) -> Tensor:
 
 
 def enlarge(mask: Tensor) -> Tensor:
-    """Logits at the frame's size, four times that of the decoder's masks, bilinearly."""
+    """Enlarge logits to the frame's size, four times that of the decoder's masks, bilinearly."""
     enlarged: Tensor = interpolate(mask, scale_factor=4.0, mode="bilinear", align_corners=False)
     return enlarged
 
 
 def prepare_mask(inside: Tensor) -> Tensor:
-    """0 to 1 becomes -10 to 10, the range that memory was trained on."""
+    """Turn 0 to 1 into -10 to 10, the range that memory was trained on."""
     return inside * MEMORY_SCALE + MEMORY_BIAS

@@ -43,7 +43,7 @@ Arrays = dict[str, NDArray[Any]]
 def compute(
     params: Mapping[str, Any], weights: Path, pictures: Mapping[str, Path], seed: int
 ) -> tuple[dict[str, Any], Arrays]:
-    """Every graph by itself, for all contracts of the tracker at once, and a video.
+    """Compute every graph by itself, for all contracts of the tracker at once, and a video.
 
     Parameters: `config`, `overrides`, and for tests `grid` (see `cases.Grid`).
 

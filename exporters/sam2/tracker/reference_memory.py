@@ -29,7 +29,7 @@ def encode_memories(
     tensors: Arrays,
     generator: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Memories of prompted and tracked masks, of objects that are there and that are not."""
+    """Encode memories of prompted and tracked masks, of objects that are there and that are not."""
     size = int(network.image_size)
     described = []
     for number, batch in enumerate(grid.batches):
@@ -97,7 +97,9 @@ def attend_all(
     tensors: Arrays,
     generator: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Banks of every size and kind, one object at a time; all draw from the same memories."""
+    """Attend to banks of every size and kind, one object at a time; all draw from the same
+    memories.
+    """
     side = int(network.image_size) // 16
     most = max(3, *grid.batches)
     shape = (most, MAX_MEMORIES, int(network.mem_dim), side, side)
@@ -155,7 +157,7 @@ def attend(
     pointers: Tensor,
     positions: Sequence[float],
 ) -> Tensor:
-    """Upstream's memory attention on one object's memory, as `SAM2Base` puts it together.
+    """Run upstream's memory attention on one object's memory, as `SAM2Base` puts it together.
 
     Its own `_prepare_memory_conditioned_features` knows only banks that its rules lead to.
 

@@ -42,7 +42,7 @@ class Actor:
     path: Callable[[float], Place]
 
     def box_at(self, time: float) -> Box:
-        """x0, y0, x1, y1 around it in pixels of the frame, which may lie outside."""
+        """Return x0, y0, x1, y1 around it in pixels of the frame, which may lie outside."""
         x, y = self.path(time)
         width, height = round(self.size[0] * WIDTH), round(self.size[1] * HEIGHT)
         left, top = round(x * WIDTH - width / 2), round(y * HEIGHT - height / 2)

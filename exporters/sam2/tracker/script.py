@@ -73,7 +73,7 @@ def plain_objects(script: Iterable[Prompt]) -> tuple[int, ...]:
 
 
 def to_json(script: Iterable[Prompt]) -> list[dict[str, Any]]:
-    """Prompts as plain data."""
+    """Return prompts as plain data."""
     return [asdict(prompt) for prompt in script]
 
 

@@ -36,7 +36,7 @@ class PlanePositions(torch.nn.Module):
         self.first = first
 
     def forward(self) -> Tensor:
-        """Broadcasts both tables over the plane."""
+        """Broadcast both tables over the plane."""
         height, width = int(self.rows.shape[0]), int(self.columns.shape[1])
         rows = self.rows.expand(-1, width, -1)
         columns = self.columns.expand(height, -1, -1)
@@ -45,7 +45,7 @@ class PlanePositions(torch.nn.Module):
 
 
 def sine_positions(side: int, channels: int) -> PlanePositions:
-    """Upstream's `PositionEmbeddingSine(channels)` with its defaults, for a square map.
+    """Compute upstream's `PositionEmbeddingSine(channels)` with its defaults, for a square map.
 
     Rows come first; in each half, sines and cosines alternate. Upstream computes it in float32;
     this is the exact value, rounded once.
@@ -91,7 +91,9 @@ def rotary_positions(
 
 
 def fixed_product(left: Tensor, right: Tensor) -> Tensor:
-    """`left @ right` of two float32 matrices, summed in float64 in one order on any machine."""
+    """Compute `left @ right` of two float32 matrices, summed in float64 in one order on any
+    machine.
+    """
     a, b = left.double().numpy(), right.double().numpy()
     total = np.zeros((a.shape[0], b.shape[1]), np.float64)
     for index in range(a.shape[1]):

@@ -8,7 +8,7 @@ from exporters.sam2.tracker.tracker import Tracker, one_prompt_only
 
 
 def check_prompts(contract: Mapping[str, Any], prompts: Sequence[tuple[int, int]]) -> None:
-    """Refuses prompts that a contract's graphs cannot take.
+    """Refuse prompts that a contract's graphs cannot take.
 
     Args:
         contract: The golden contract of a tracker.

@@ -100,7 +100,7 @@ class Tracker:
         return frozenset(self._objects)
 
     def start_frame(self, picture: NDArray[np.uint8]) -> None:
-        """Leaves the frame before and takes the next one.
+        """Leave the frame before and take the next one.
 
         Args:
             picture: uint8 [H, W, 3], the same size for the whole video.
@@ -112,7 +112,7 @@ class Tracker:
         self._picture = picture
 
     def prompt(self, number: int, points: Sequence[Point] = (), box: Box | None = None) -> Mask:
-        """Segments an object on the current frame as the user shows it.
+        """Segment an object on the current frame as the user shows it.
 
         The first prompt of an object on a frame that it was not tracked on makes this a
         conditioning frame; prompts that follow refine the mask. A prompt after `track` corrects
@@ -147,7 +147,7 @@ class Tracker:
         return known.now.mask
 
     def track(self) -> dict[int, Mask]:
-        """Segments every known object that has no mask on the current frame yet.
+        """Segment every known object that has no mask on the current frame yet.
 
         Returns:
             The masks made here by the objects' numbers.
@@ -171,7 +171,7 @@ class Tracker:
         return {number: made[number] for number in recalls}
 
     def finish(self) -> None:
-        """Leaves the current frame: masks become memories. `start_frame` does it by itself."""
+        """Leave the current frame: masks become memories. `start_frame` does it by itself."""
         present = [(known, known.now) for known in self._objects.values() if known.now]
         for start in range(0, len(present), self._batch):
             part = present[start : start + self._batch]
@@ -191,7 +191,7 @@ class Tracker:
         return known.bank.recall(self.frame, self._num_frames)
 
     def _calls_of(self, recalls: Mapping[int, Recall]) -> Iterator[list[int]]:
-        """Objects that share a call: their banks are equally large."""
+        """Yield objects that share a call: their banks are equally large."""
         groups: dict[tuple[int, int], list[int]] = {}
         for number, recall in recalls.items():
             groups.setdefault(recall.sizes, []).append(number)
@@ -209,7 +209,9 @@ class Tracker:
         return Seen(mask=mask, decoded=decoded, prompted=prompted, conditioning=conditioning)
 
     def _prompt_tensors(self, points: Sequence[Point], box: Box | None) -> tuple[Floats, Floats]:
-        """float32 [1, P, 2] in pixels of the square and [1, P]: a box's corners come first."""
+        """Return float32 [1, P, 2] in pixels of the square and [1, P]: a box's corners
+        come first.
+        """
         rows = list(points)
         if box is not None:
             rows = [(*box[:2], BOX_FIRST), (*box[2:], BOX_SECOND), *rows]
@@ -250,11 +252,11 @@ def preprocess_frame(picture: NDArray[np.uint8], size: int) -> Floats:
 
 
 def one_prompt_only(number: int, frame: int) -> StageError:
-    """Why the classic contracts refuse a second prompt of an object."""
+    """Say why the classic contracts refuse a second prompt of an object."""
     return StageError(
-        f"Object {number} is prompted once more on frame {frame}",
-        "this contract knows one prompt an object: it takes neither a mask to correct nor a "
-        "second conditioning frame",
-        "prompt each object once, or use the contract tracker-ex",
+        f"Object {number} is prompted once more on frame {frame}.",
+        "This contract knows one prompt an object: it takes neither a mask to correct nor a "
+        "second conditioning frame.",
+        "Prompt each object once, or use the contract tracker-ex.",
         exit_code=BAD_INPUT,
     )

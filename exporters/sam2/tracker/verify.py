@@ -68,7 +68,7 @@ class _Checker:
         }
 
     def check_image_encoder(self) -> Iterator[Check]:
-        """Features of every picture."""
+        """Check the features of every picture."""
         for picture in self._document["pictures"]:
             inputs = {"image": normalize(self._reference[f"{picture}/picture"])}
             expected = {
@@ -81,7 +81,7 @@ class _Checker:
             yield from self._compare("image_encoder", picture, picture, inputs, expected)
 
     def check_mask_decoder(self) -> Iterator[Check]:
-        """Prompts of every kind, by the contract's rule for choosing a mask."""
+        """Check prompts of every kind, by the contract's rule for choosing a mask."""
         kind = "rule" if self._extended else "best"
         for case in self._document["decoder"]:
             if case["masks"] and not self._extended:
@@ -100,7 +100,7 @@ class _Checker:
             yield from self._compare("mask_decoder", case["name"], picture, inputs, expected)
 
     def check_memory_encoder(self) -> Iterator[Check]:
-        """Masks into memories, with and without their objects."""
+        """Check masks into memories, with and without their objects."""
         for number, case in enumerate(self._document["memory"]):
             prefix = f"memory/{case['name']}"
             names = ("pred_mask", "mask_for_mem", "is_prompted", "occ_logit")
@@ -122,7 +122,7 @@ class _Checker:
                 yield from self._check_inert("memory_encoder", inputs)
 
     def check_memory_attention(self) -> Iterator[Check]:
-        """Banks of every size. The classic contract takes those of one conditioning frame."""
+        """Check banks of every size. The classic contract takes those of one conditioning frame."""
         cases = [
             case
             for case in self._document["attention"]
@@ -241,7 +241,9 @@ class _Checker:
             )
 
     def _check_inert(self, graph: str, inputs: Arrays) -> Iterator[TensorCheck]:
-        """Whatever an input without a use holds, the outputs are the same to the last bit."""
+        """Check that, whatever an input without a use holds, the outputs are the same to the last
+        bit.
+        """
         for name in self._inert.get(graph, ()):
             calm = self._run(graph, {**inputs, name: np.zeros_like(inputs[name])})
             for value in HARMLESS:

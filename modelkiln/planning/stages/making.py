@@ -72,7 +72,7 @@ class Making:
         )
 
     def output(self, stage: str, *names: str) -> dict[str, Input]:
-        """Files that the step of an earlier stage makes, as inputs of the same names."""
+        """Return files that the step of an earlier stage makes, as inputs of the same names."""
         return {name: StepOutput(step=self.made[stage], name=name) for name in names}
 
     def base_graphs(self) -> dict[str, Input]:

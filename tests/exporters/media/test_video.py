@@ -273,7 +273,7 @@ def test_a_video_that_is_cut_short_is_refused_at_the_frame(tmp_path: Path, share
     whole = (tmp_path / "whole.mp4").read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole[: int(len(whole) * share)])
-    pattern = r"The video cut.mp4 cannot be decoded near frame (\d+)"
+    pattern = r"The video cut.mp4 cannot be decoded near frame (\d+)\."
     found = re.fullmatch(pattern, _refused(path).what)
     assert found and abs(int(found[1]) - share * 20) < 3
 

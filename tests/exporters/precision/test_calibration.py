@@ -182,7 +182,7 @@ def test_of_many_damaged_pictures_the_first_are_named(tmp_path: Path) -> None:
         list(_reader(_folder(tmp_path, "x" * 9), 8))
     assert caught.value.what.startswith("9 of 9")
     assert caught.value.why.count("is damaged") == 5
-    assert caught.value.why.endswith("; and 4 more")
+    assert caught.value.why.endswith(" And 4 more.")
 
 
 def test_fewer_pictures_than_asked_for_are_an_error(tmp_path: Path) -> None:

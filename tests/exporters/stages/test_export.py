@@ -11,8 +11,6 @@ import onnx
 import pytest
 
 from exporters.graphs.structure import count_ops
-from exporters.graphs.tracing import check_examples
-from exporters.protocol import StageError
 from tests.exporters.shrunken import ROOT, SIZE, Done, shrink, write_step
 
 torch = pytest.importorskip("torch")
@@ -47,31 +45,6 @@ def test_the_position_table_is_not_in_the_file(converted: Callable[..., Done]) -
         assert sorted(dim for dim in tensor.dims if dim > 1) != table
     assert count_ops(model)["Tile"] == 1
     assert count_ops(model)["Resize"] == 1
-
-
-def test_nothing_is_left_in_training_mode() -> None:
-    from exporters.graphs.tracing import Graph, trace
-
-    class Wrong(torch.nn.Module):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = torch.nn.Linear(1, 1)
-
-        def eval(self) -> "Wrong":
-            return self
-
-    graph = Graph(module=Wrong(), examples=(torch.zeros(1),))
-    with pytest.raises(AssertionError, match="in training mode: itself"):
-        trace(graph, shrink("image")["graphs"][0], 18, Path("unused.onnx"))
-
-
-def test_a_contract_of_another_size_is_refused() -> None:
-    golden = shrink("image")["graphs"][0]
-    with pytest.raises(StageError, match="does not fit its contract") as failure:
-        check_examples(golden, [torch.zeros(1, 3, 64, 64)])
-    assert "[1, 3, 128, 128]" in failure.value.why
-    with pytest.raises(StageError, match="does not fit"):
-        check_examples(golden, [])
 
 
 def test_other_surroundings_give_the_same_bytes(

@@ -22,15 +22,17 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from exporters.media.drawing import Drawing, Request
-from exporters.media.overlay import Drawn, canvas_size, draw_overlay
-from exporters.media.prompts import PromptSet, read_mask, read_prompts
-from exporters.media.sheet import Caption, draw_sheet, random_weights_banner
+from exporters.media.sheet import Caption, draw_sheet
 from exporters.protocol import Result, StageError, Step
-from exporters.sam2.image.predictor import mask_logits, open_graphs, prompt_tensors
+from exporters.sam2.image.predictor import open_graphs
 from exporters.stages.predict import run
 
 ROOT = Path(__file__).parents[3]
+
+
 SIZE, MASK = 64, 16
+
+
 WIDTH, HEIGHT = 120, 60
 
 
@@ -337,36 +339,6 @@ def test_prompts_that_make_no_sense_are_refused(
     assert error.next
 
 
-def test_the_refusal_of_a_reversed_box_gives_the_right_one() -> None:
-    with pytest.raises(StageError) as caught:
-        read_prompts({"boxes": [[50, 40, 10, 5]]}, None, HEIGHT, WIDTH)
-    assert "--box 10,5,50,40" in caught.value.next
-
-
-def test_the_whole_picture_is_a_valid_box() -> None:
-    (prompt,) = read_prompts({"boxes": [[0, 0, WIDTH, HEIGHT]]}, None, HEIGHT, WIDTH)
-    assert prompt.box == (0, 0, WIDTH, HEIGHT)
-
-
-@pytest.mark.parametrize(
-    ("size", "value", "reason"),
-    [
-        ((10, 10), 255, "pixels"),
-        ((WIDTH, HEIGHT), 255, "everything"),
-        ((WIDTH, HEIGHT), 0, "nothing"),
-    ],
-)
-def test_a_mask_of_another_size_or_of_one_value_is_refused(
-    tmp_path: Path, size: tuple[int, int], value: int, reason: str
-) -> None:
-    path = tmp_path / "mask.png"
-    Image.new("L", size, value).save(path)
-    with pytest.raises(StageError) as caught:
-        read_mask(path, HEIGHT, WIDTH)
-    assert caught.value.exit_code == 2
-    assert reason in caught.value.what
-
-
 def test_a_picture_that_is_none_is_refused_by_its_own_name(
     tmp_path: Path, graphs: dict[str, Path]
 ) -> None:
@@ -485,53 +457,6 @@ def test_a_family_without_prompts_refuses_them(
     error = _refused(_made_up(_step(tmp_path, graphs, picture, **given)))
     assert "takes no prompts" in error.what
     assert flags in error.next
-
-
-def test_a_contract_says_what_random_weights_make_meaningless() -> None:
-    assert random_weights_banner({"name": "image"}) == "random weights: this mask means nothing"
-    assert random_weights_banner({"yields": "text"}) == "random weights: this text means nothing"
-
-
-def test_prompt_sets_of_different_lengths_are_padded() -> None:
-    sets = [
-        PromptSet(points=((30, 15, 1),), box=(0, 0, 60, 30)),
-        PromptSet(points=((60, 30, 0),)),
-        PromptSet(mask=np.ones((HEIGHT, WIDTH), dtype=np.bool_)),
-    ]
-    tensors = prompt_tensors(sets, HEIGHT, WIDTH, SIZE, (MASK, MASK))
-    np.testing.assert_array_equal(tensors["point_labels"], [[2, 3, 1], [0, -1, -1], [-1, -1, -1]])
-    np.testing.assert_array_equal(tensors["point_coords"][0], [[0, 0], [32, 32], [16, 16]])
-    np.testing.assert_array_equal(tensors["point_coords"][1], [[32, 32], [0, 0], [0, 0]])
-    np.testing.assert_array_equal(tensors["has_mask_input"], [0, 0, 1])
-    assert tensors["mask_input"].shape == (3, 1, MASK, MASK)
-    assert all(value.dtype == np.float32 for value in tensors.values())
-
-
-def test_a_mask_becomes_logits_from_minus_ten_to_ten() -> None:
-    mask = np.zeros((64, 32), dtype=np.bool_)
-    mask[:, 16:] = True
-    logits = mask_logits(mask, 16, 16)
-    assert logits.shape == (16, 16)
-    assert logits[0, 0] == -10
-    assert logits[0, -1] == 10
-    assert -10 < logits[:, 7:9].mean() < 10
-
-
-def test_the_overlay_is_neither_tiny_nor_huge() -> None:
-    assert canvas_size(60, 120) == (384, 768)
-    assert canvas_size(9000, 3000) == (2048, 683)
-    assert canvas_size(1000, 900) == (1000, 900)
-    assert canvas_size(1, 5000) == (1, 2048)
-
-
-def test_the_overlay_tints_the_mask_and_leaves_the_rest() -> None:
-    picture = np.full((800, 800, 3), 90, dtype=np.uint8)
-    mask = np.zeros((800, 800), dtype=np.bool_)
-    mask[:, 400:] = True
-    sheet = draw_overlay(picture, [Drawn(mask=mask)])
-    assert sheet.shape == (800, 800, 3)
-    np.testing.assert_array_equal(sheet[:, :380], picture[:, :380])
-    assert (sheet[:, 420:] != picture[:, 420:]).any(axis=2).all()
 
 
 @pytest.mark.parametrize("contract", ["image", "treedect"])

@@ -15,13 +15,17 @@ from PIL import Image
 
 from exporters.graphs.sessions import Sessions
 from exporters.media.object_prompts import LARGEST_NUMBER, MAX_OBJECTS
-from exporters.media.overlay import Drawn, canvas_size, draw_overlay, object_tint
+from exporters.media.overlay import canvas_size, draw_overlay, object_tint
 from exporters.media.video import open_video, write_video
 from exporters.protocol import Result, StageError, Step
 from exporters.stages.track import run
 
 SIZE, SIDE, LOW = 64, 4, 16
+
+
 HEIGHT, WIDTH, FRAMES = 60, 120, 6
+
+
 NODES = {
     "image_encoder": [
         helper.make_node(
@@ -56,6 +60,8 @@ NODES = {
         helper.make_node("Expand", ["pix_feat", "shape"], ["memory_features"]),
     ],
 }
+
+
 CONSTANTS = {
     "map": [1, LOW, LOW],
     "token": [8],
@@ -64,11 +70,17 @@ CONSTANTS = {
     "planes": [2, 3],
     "coarse": [3, SIDE, SIDE],
 }
+
+
 FEATURES = {
     "high_res_feats_0": [1, 3, LOW, LOW],
     "high_res_feats_1": [1, 3, LOW // 2, LOW // 2],
 }
+
+
 COARSE = [1, 3, SIDE, SIDE]
+
+
 PORTS: dict[str, tuple[dict[str, list[Any]], dict[str, list[Any]]]] = {
     "image_encoder": (
         {"image": [1, 3, SIZE, SIZE]},
@@ -341,7 +353,7 @@ BOXES = [_prompt(number, 0, box=[0, 0, 9, 9]) for number in range(1, MAX_OBJECTS
     [
         ([], "no prompt"),
         (None, "no prompt"),
-        ("1,2", "prompts is"),
+        ("1,2", "prompts are"),
         ([7], "not a prompt"),
         ([{"object": 1, "points": [[1, 1, 1]]}], "not a prompt"),
         ([_prompt(True, 0, points=[[1, 1, 1]])], "not a prompt"),
@@ -349,7 +361,7 @@ BOXES = [_prompt(number, 0, box=[0, 0, 9, 9]) for number in range(1, MAX_OBJECTS
         ([_prompt(LARGEST_NUMBER + 1, 0, points=[[1, 1, 1]])], "number 256"),
         ([POINT, POINT], "twice on frame 0"),
         (BOXES, f"{MAX_OBJECTS + 1} objects are more than fit"),
-        ([_prompt(3)], "Object 3 on frame 0: There is no prompt"),
+        ([_prompt(3)], "Object 3 has no prompt on frame 0"),
         ([_prompt(1, -1, points=[[1, 1, 1]])], "on frame -1"),
     ],
 )
@@ -363,7 +375,7 @@ def test_what_no_video_could_mend_is_refused_before_it_is_read(
     ("prompts", "reason"),
     [
         ([_prompt(1, FRAMES, points=[[1, 1, 1]])], f"on frame {FRAMES}"),
-        ([_prompt(2, 1, points=[[WIDTH, 1, 1]])], "Object 2 on frame 1: The point 120,1"),
+        ([_prompt(2, 1, points=[[WIDTH, 1, 1]])], "outside the picture (object 2 on frame 1)."),
         ([_prompt(2, 1, box=[0, 0, WIDTH + 1, 9])], "does not lie within"),
         ([_prompt(2, 1, box=[5, 5, 5, 9])], "is empty"),
         ([_prompt(2, 1, box=[9, 5, 5, 9])], "is reversed"),
@@ -474,23 +486,3 @@ def test_sessions_keep_no_memory_of_sizes_that_are_gone(
     Sessions({path.stem: path for path in graphs.iterdir()}, 3)
     assert [one.enable_cpu_mem_arena for one in given] == [False] * len(PORTS)
     assert [one.intra_op_num_threads for one in given] == [3] * len(PORTS)
-
-
-def test_an_object_has_one_tint_whatever_is_drawn_beside_it() -> None:
-    picture = np.full((800, 800, 3), 90, dtype=np.uint8)
-    left, right = (np.zeros((800, 800), dtype=np.bool_) for _ in range(2))
-    left[:, :300], right[:, 500:] = True, True
-    both = draw_overlay(picture, [Drawn(mask=left, number=1), Drawn(mask=right, number=2)])
-    alone = draw_overlay(picture, [Drawn(mask=right, number=2)])
-    np.testing.assert_array_equal(both[:, 450:], alone[:, 450:])
-    plain = draw_overlay(picture, [Drawn(mask=left), Drawn(mask=right)])
-    written = (both != plain).any(axis=2)
-    assert 20 < written.sum() < 5000
-    assert written[:, :300].any() and written[:, 500:].any()
-    assert len({object_tint(number) for number in range(1, MAX_OBJECTS + 1)}) == MAX_OBJECTS
-
-
-def test_an_object_that_is_not_seen_is_not_numbered() -> None:
-    picture = np.full((800, 800, 3), 90, dtype=np.uint8)
-    nowhere = np.zeros((10, 10), dtype=np.bool_)
-    np.testing.assert_array_equal(draw_overlay(picture, [Drawn(mask=nowhere, number=1)]), picture)

@@ -28,7 +28,7 @@ def run(step: Step) -> Result:
     """Writes overlay.png and letters.png."""
     picture = step.input("picture").read_text()
     if picture == "broken":
-        raise StageError("the picture is broken", "it says so", "mend it", exit_code=BAD_INPUT)
+        raise StageError("The picture is broken.", "It says so.", "Fix it.", exit_code=BAD_INPUT)
     words = step.input("words.txt").read_text()
     pictures = {"overlay": f"{words} {picture}", "letters": str(len(picture))}
     for name, text in pictures.items():
@@ -168,7 +168,7 @@ def test_what_is_wrong_is_told_before_anything_starts(
 def test_a_stage_that_fails_leaves_what_was_there(kiln: Kiln, picture: Path) -> None:
     picture.write_text("broken")
     Path("overlay.png").write_text("old")
-    with pytest.raises(UsageError, match="the picture is broken"):
+    with pytest.raises(UsageError, match="The picture is broken"):
         predict_picture(kiln, TARGET, str(picture))
     assert here() == {"cat.jpg": "broken", "overlay.png": "old"}
 

@@ -103,7 +103,7 @@ from exporters.protocol import NOT_VERIFIED, Result, StageError, Step
 def run(step: Step) -> Result:
     """Tells what it was given."""
     if "worse" in step.input(step.param("before")).read_text():
-        raise StageError("it is worse", "it says so", "do not", exit_code=NOT_VERIFIED)
+        raise StageError("It is worse.", "It says so.", "Do not.", exit_code=NOT_VERIFIED)
     metrics = {
         "outputs": [
             {"tensor": "embed", "snr_db": 33.26, "cosine": 0.9987654},
@@ -465,7 +465,7 @@ def test_a_result_that_fails_leaves_what_was_there(kiln: Kiln, graph: Path) -> N
     write("mine.onnx", it="is worse")
     Path("small.onnx").write_text("old")
     before = here()
-    with pytest.raises(VerificationFailure, match="it is worse"):
+    with pytest.raises(VerificationFailure, match="It is worse"):
         quantize_file(kiln, "mine.onnx", "small.onnx")
     assert here() == before
 

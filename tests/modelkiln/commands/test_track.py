@@ -141,7 +141,7 @@ def test_a_video_that_is_there_is_replaced_and_a_folder_is_not(kiln: Kiln, tmp_p
 def test_a_failed_stage_leaves_nothing(kiln: Kiln, tmp_path: Path) -> None:
     video = make_video(tmp_path, "first", "broken")
     out, masks = tmp_path / "out", tmp_path / "masks"
-    with pytest.raises(UsageError, match="frame 1 is broken"):
+    with pytest.raises(UsageError, match="Frame 1 is broken"):
         track_video(kiln, TARGET, str(video), boxes=[BOX], out=str(out), masks=str(masks))
     assert {one.name for one in tmp_path.iterdir()} == {"artifacts", "clip.mov"}
 

@@ -113,7 +113,7 @@ def test_an_error_keeps_its_three_parts_and_its_code(
 ) -> None:
     error = fails(tmp_path, f"raise StageError('what', 'why', 'next', exit_code={code})")
     assert type(error) is kind
-    assert (error.what, error.why, error.next) == ("toy/stage: what", "why", "next")
+    assert (error.what, error.why, error.next) == ("toy/stage failed. what", "why", "next")
     assert error.exit_code == code
 
 

@@ -3,13 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporters.checks.parity import LoopCheck, compare_steps
-from exporters.checks.verdict import require_ok, summarize
-from exporters.protocol import StageError
+from exporters.checks.parity import LoopCheck
 from exporters.sam2.tracker import calls, memory, tracker
 from tests.exporters.sam2.tracker.models import COSINE, Trackers
 
@@ -107,54 +104,3 @@ def test_a_fault_in_the_loop_is_found(
     files = trackers.graphs("tracker-ex")
     found = trackers.first_fault("tracker-ex", files, _only_loop, pointer_cosine=COSINE)
     assert isinstance(found, LoopCheck)
-
-
-def _step(**values: Any) -> LoopCheck:
-    half = np.zeros((10, 10), bool)
-    half[:5] = True
-    pointer = np.arange(4, dtype=np.float32)
-    given: dict[str, Any] = {
-        "mask": half,
-        "found_mask": half,
-        "occlusion": 1.0,
-        "found_occlusion": 1.0,
-        "pointer": pointer,
-        **values,
-    }
-    return compare_steps(
-        (given["mask"], given["occlusion"], pointer),
-        (given["found_mask"], given["found_occlusion"], given["pointer"]),
-        number=1,
-        frame=2,
-        bounds=(0.999, 0.9999),
-        coverage=(0.02, 0.98),
-    )
-
-
-def test_a_step_fails_by_mask_by_sign_and_by_pointer() -> None:
-    empty, other = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
-    other[:4] = True
-    assert _step().ok and _step().counted
-    assert not _step(found_mask=other).ok
-    assert not _step(found_occlusion=-0.001).ok
-    assert not _step(found_occlusion=float("nan")).ok
-    assert not _step(pointer=np.array([1, 1, 2, 3], np.float32)).ok
-    assert not _step(pointer=np.full(4, np.nan, np.float32)).ok
-    hidden = _step(mask=empty, found_mask=empty, occlusion=-3.0, found_occlusion=-2.0)
-    assert hidden.ok and not hidden.counted and not hidden.seen
-    assert not _step(mask=empty, occlusion=-3.0, found_occlusion=-2.0).ok
-
-
-def test_what_a_loop_must_show() -> None:
-    empty = np.zeros((10, 10), bool)
-    seen = _step()
-    hidden = _step(mask=empty, found_mask=empty, occlusion=-3.0, found_occlusion=-2.0)
-    thin = _step(mask=empty, found_mask=empty)
-    require_ok([seen, thin, hidden, hidden])
-    with pytest.raises(StageError, match="Only 1 of 3 masks could be judged"):
-        require_ok([seen, thin, thin, hidden])
-    with pytest.raises(StageError, match="object 1 on frame 2"):
-        require_ok([_step(found_occlusion=-1.0)])
-    summary = summarize([seen, hidden])["loop"]
-    assert (summary["steps"], summary["seen"], summary["counted"]) == (2, 1, 1)
-    assert "loop" not in summarize([])

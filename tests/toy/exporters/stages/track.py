@@ -20,7 +20,7 @@ def run(step: Step) -> Result:
     else:
         frames = step.input("video").read_text().splitlines()
     if "broken" in frames:
-        raise StageError("frame 1 is broken", "it says so", "mend it", exit_code=BAD_INPUT)
+        raise StageError("Frame 1 is broken.", "It says so.", "Fix it.", exit_code=BAD_INPUT)
     words = step.input("words.txt").read_text()
     outputs: list[str] = []
     wanted = {"overlay": not step.param("as_video"), "masks": step.param("masks")}

@@ -1,4 +1,4 @@
-"""The reference against Meta's own code, where that is to be had.
+"""The reference against Meta's own code, where that is there, and what it tells.
 
 $DINOV2_REPOSITORY names the folder: a checkout of github.com/facebookresearch/dinov2, or the copy
 that torch.hub leaves in ~/.cache/torch/hub/facebookresearch_dinov2_main. No checkpoint is needed.
@@ -20,7 +20,12 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from exporters.checks.parity import compare_tensors
-from exporters.dinov2.features.reference import compute
+from exporters.dinov2.features.reference import (
+    _plain_pictures,
+    _split,
+    compute,
+    interpolate_positions,
+)
 from exporters.dinov2.ingest import build_network
 from exporters.media.pictures import normalize
 from exporters.weights.random import draw_weights
@@ -29,7 +34,7 @@ from tests.exporters.shrunken import ROOT
 
 if "DINOV2_REPOSITORY" in os.environ:
     sys.path.append(os.environ["DINOV2_REPOSITORY"])
-pytestmark = pytest.mark.skipif(
+NEEDS_META = pytest.mark.skipif(
     find_spec("dinov2") is None, reason="DINOV2_REPOSITORY names no checkout of Meta's repository"
 )
 
@@ -55,6 +60,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return draw
 
 
+@NEEDS_META
 @pytest.mark.parametrize("size", ["518x518", "448x448", "518x322"])
 @pytest.mark.parametrize("model", MODELS)
 def test_the_reference_is_meta_s_definition(
@@ -86,3 +92,30 @@ def test_the_reference_is_meta_s_definition(
                     bound=3e-6,
                 )
                 assert check.ok, check.describe()
+
+
+def test_tokens_are_told_by_their_place() -> None:
+    tokens = torch.arange(7.0)[None, :, None]
+    kinds = {name: value.flatten().tolist() for name, value in _split(tokens, 2).items()}
+    assert kinds == {"cls_token": [0], "register_tokens": [1, 2], "patch_tokens": [3, 4, 5, 6]}
+    kinds = {name: value.flatten().tolist() for name, value in _split(tokens, 0).items()}
+    assert kinds == {"cls_token": [0], "patch_tokens": [1, 2, 3, 4, 5, 6]}
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+def test_the_class_token_s_place_is_never_resampled(registers: int) -> None:
+    params = {"native": 42, "patch": 14, "registers": registers}
+    table = torch.arange(40.0).reshape(1, 10, 4)
+    assert interpolate_positions(table, (3, 3), params) is table
+    found = interpolate_positions(table, (2, 5), params)
+    assert found.shape == (1, 11, 4)
+    assert torch.equal(found[:, 0], table[:, 0])
+    # Row by row: what grows downwards by 12 and to the right by 4 still does.
+    places = found[0, 1:, 0].reshape(2, 5)
+    assert (places.diff(dim=1) > 0).all() and (places[1] > places[0] + 8).all()
+
+
+def test_made_up_pictures_are_those_of_the_seed() -> None:
+    made, again, other = (_plain_pictures(2, 3, seed)["noise"] for seed in (0, 0, 1))
+    assert made.shape == (2, 3, 3)
+    assert (made == again).all() and (made != other).any()

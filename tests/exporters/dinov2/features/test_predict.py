@@ -13,18 +13,23 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from exporters.dinov2.features.components import find_components, to_colours
 from exporters.media.pictures import preprocess
 from exporters.protocol import Result, StageError, Step
 from exporters.stages.predict import run
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
+
+
 PATCH, VALUES = 14, 5
+
+
 # Each value of a token from the three mean colours of its patch; no two directions are alike.
 MIX = np.array(
     [[0.9, -0.2, 0.1, 0.4, 0.3], [0.1, 0.8, -0.3, 0.2, -0.5], [0.2, 0.1, 0.7, -0.6, 0.1]],
     np.float32,
 )
+
+
 Pixels = NDArray[np.uint8]
 
 
@@ -260,57 +265,6 @@ def test_one_colour_has_no_components(make_step: MakeStep) -> None:
     result = run(step)
     assert result.metrics["variance"] == [0, 0, 0]
     assert set(np.unique(_pca(step, result))) == {128}
-
-
-def test_components_are_those_of_the_singular_value_decomposition() -> None:
-    generator = np.random.default_rng(2)
-    tokens = (generator.normal(size=(90, 7)) * (9, 5, 3, 2, 1, 1, 1) + 4).astype(np.float32)
-    tokens = tokens @ np.linalg.qr(generator.normal(size=(7, 7)))[0].astype(np.float32)
-    found = find_components(tokens)
-    centred = tokens.astype(np.float64) - tokens.astype(np.float64).mean(axis=0)
-    left, strengths, right = np.linalg.svd(centred, full_matrices=False)
-    np.testing.assert_allclose(found.shares, (strengths**2 / (strengths**2).sum())[:3], rtol=1e-9)
-    signs = np.sign(right[:3][np.arange(3), np.abs(right[:3]).argmax(axis=1)])
-    np.testing.assert_allclose(found.scores, (left * strengths)[:, :3] * signs, atol=1e-9)
-
-
-def test_the_sign_does_not_hang_on_the_solver(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = np.random.default_rng(4).normal(size=(40, 6)).astype(np.float32)
-    expected = find_components(tokens).scores
-    solve = np.linalg.eigh
-
-    def turned(matrix: NDArray[np.float64]) -> Any:
-        values, directions = solve(matrix)
-        return values, -directions
-
-    monkeypatch.setattr(np.linalg, "eigh", turned)
-    np.testing.assert_array_equal(find_components(tokens).scores, expected)
-
-
-def test_what_rounding_makes_is_no_component() -> None:
-    generator = np.random.default_rng(3)
-    line = np.outer(generator.normal(size=60), (3, -2, 1, 0.5)) + 50
-    found = find_components(line.astype(np.float32))
-    assert found.shares == pytest.approx([1, 0, 0])
-    assert found.shares[1:].tolist() == [0, 0]
-    assert not found.scores[:, 1:].any() and found.scores[:, 0].any()
-
-
-@pytest.mark.parametrize("tokens", [np.full((9, 4), 0.1), np.zeros((9, 4)), np.ones((1, 4))])
-def test_tokens_that_are_equal_have_no_components(tokens: NDArray[np.float64]) -> None:
-    found = find_components(tokens.astype(np.float32))
-    assert not found.scores.any() and not found.shares.any()
-    assert (to_colours(found.scores) == 128).all()
-
-
-def test_few_outliers_do_not_dim_the_rest() -> None:
-    scores = np.tile(np.linspace(-1, 1, 200)[:, np.newaxis], 3)
-    calm = to_colours(scores)
-    scores[[0, -1]] = [[-500] * 3, [900] * 3]
-    wild = to_colours(scores)
-    assert np.abs(calm.astype(int) - wild).max() <= 2
-    assert (calm.min(), calm.max()) == (0, 255)
-    assert (np.diff(calm[:, 0].astype(int)) >= 0).all()
 
 
 def test_the_published_example_runs_beside_its_graph(
