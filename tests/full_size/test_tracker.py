@@ -1,13 +1,11 @@
-"""SAM 2.1 tiny's trackers at full size: every gate, and a video followed as a user would.
+"""SAM 2.1 tiny's tracker at full size: every gate, and a video followed as a user would.
 
-`make test` takes shrunken trackers; these are for those who have five minutes more: `invoke test
---only thorough`, which continuous integration runs.
+`make test` takes shrunken trackers of every contract; this is for those who have five minutes more:
+`invoke test --only thorough`, which continuous integration runs.
 """
 
 import json
 import subprocess
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from tests.full_size.test_tiny import MODEL, PHOTOGRAPH, TARGET, invoke
 pytestmark = [pytest.mark.full_size, pytest.mark.thorough]
 
 TINY = "sam2.1_hiera_tiny"
-EXTENDED = "tracker-ex"
+CONTRACT = "tracker"
 
 # A random network judges hardly by what it sees whether an object is there. Its judgements are
 # made ten times as firm about the value that they lie around, so that it sees some and not others.
@@ -71,26 +69,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def build(checkpoint: Path) -> Callable[[str], Path]:
-    """Builds a contract from that checkpoint, once, and returns its folder."""
-
-    @cache
-    def once(contract: str) -> Path:
-        target = f"{TINY}/{contract}/onnx-fp32"
-        done = invoke("build", target, "--weights", str(checkpoint))
-        assert done.returncode == 0, done.stderr
-        model = f"{TINY}+{sha256_file(checkpoint)[:12]}"
-        return artifacts_root() / "out" / model / contract / "onnx-fp32"
-
-    return once
+def built(checkpoint: Path) -> Path:
+    """The folder of the tracker that is built from that checkpoint."""
+    done = invoke("build", f"{TINY}/{CONTRACT}/onnx-fp32", "--weights", str(checkpoint))
+    assert done.returncode == 0, done.stderr
+    model = f"{TINY}+{sha256_file(checkpoint)[:12]}"
+    return artifacts_root() / "out" / model / CONTRACT / "onnx-fp32"
 
 
-@pytest.mark.parametrize("contract", [EXTENDED, "tracker"])
-def test_the_tracker_agrees_with_upstream_frame_after_frame(
-    build: Callable[[str], Path], contract: str
-) -> None:
-    folder = build(contract)
-    document = json.loads((folder / "verification.json").read_text())
+def test_the_tracker_agrees_with_upstream_frame_after_frame(built: Path) -> None:
+    document = json.loads((built / "verification.json").read_text())
     assert all(one["relative"] <= 1e-5 for one in document["summary"]["worst"].values())
     loop = document["summary"]["loop"]
     assert loop["frames"] == 8
@@ -104,7 +92,7 @@ def test_the_tracker_agrees_with_upstream_frame_after_frame(
         assert any(case.startswith(f"{frames} frames, ") for case in cases)
     for size in ("1 pointers", "16 pointers", "batch 1", "batch 3"):
         assert any(size in case for case in cases)
-    assert (folder / "memory_attention.onnx").stat().st_size <= 29_000_000
+    assert (built / "memory_attention.onnx").stat().st_size <= 29_000_000
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +104,12 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_video_is_followed_and_drawn(
-    build: Callable[[str], Path], checkpoint: Path, video: Path, tmp_path: Path
+    built: Path, checkpoint: Path, video: Path, tmp_path: Path
 ) -> None:
-    build(EXTENDED)
     prompts = ("--box", "20,15,362,290", "--point", "120,100@1", "--point", "1:60,60,0@2")
     done = invoke(
         "track",
-        f"{TINY}/{EXTENDED}/onnx-fp32",
+        f"{TINY}/{CONTRACT}/onnx-fp32",
         str(video),
         *prompts,
         *("--weights", str(checkpoint), "--json"),
@@ -146,15 +133,14 @@ def test_a_video_is_followed_and_drawn(
     ],
 )
 def test_a_wrong_prompt_is_told_before_anything_runs(
-    build: Callable[[str], Path],
+    built: Path,
     checkpoint: Path,
     video: Path,
     tmp_path: Path,
     arguments: tuple[str, ...],
     said: str,
 ) -> None:
-    build(EXTENDED)
-    target, out = f"{TINY}/{EXTENDED}/onnx-fp32", tmp_path / "drawn.mp4"
+    target, out = f"{TINY}/{CONTRACT}/onnx-fp32", tmp_path / "drawn.mp4"
     given = (target, str(video), *arguments, "--weights", str(checkpoint), "--out", str(out))
     done = invoke("track", *given)
     assert done.returncode == 2, done.stderr
@@ -166,4 +152,4 @@ def test_a_contract_that_cannot_track_is_told(video: Path) -> None:
     done = invoke("track", TARGET, str(video), "--box", "1,1,90,20")
     assert done.returncode == 2
     assert "cannot be used with invoke track" in done.stderr
-    assert EXTENDED in done.stderr
+    assert CONTRACT in done.stderr
