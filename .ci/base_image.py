@@ -32,7 +32,7 @@ class Engine:
 
     def __init__(self, host: str) -> None:
         if not host.startswith("unix://"):
-            raise SystemExit(f"base_image: {host} is no Unix socket")
+            raise SystemExit(f"base_image: {host} is not a Unix socket")
         self.host = host
 
     def call(

@@ -63,5 +63,23 @@ def test_imports_point_downwards(module: str) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize(
+    "path", sorted([*FILES.values(), *ROOT.glob("bench/sides/*.py")]), ids=lambda path: path.name
+)
+def test_the_host_side_is_not_imported(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{one.name}" for one in node.names)]
+        # The sides of a bench are run by it, and may share what lies beside them.
+        wrong = [one for one in names if one.split(".")[0] in ("modelkiln", "tasks", "tests")]
+        wrong += [
+            one
+            for one in names
+            if one.split(".")[0] == "bench" and (path in FILES.values() or "sides" not in one)
+        ]
+        assert not [one for one in wrong if one != "bench"]
+
+
 def test_there_is_no_circle() -> None:
     TopologicalSorter({one: {name for _, name in read_imports(one)} for one in FILES}).prepare()

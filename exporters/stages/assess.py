@@ -2,7 +2,7 @@
 
 They are held against their contract and the same reference as float32's, whose verification comes
 with them. What is no number always fails, and so do a graph that does not load and integer kernels
-that are missing; the gates fail where the weights are not random. What fails goes nowhere.
+that are missing; the gates fail where the weights are not random. What fails is not published.
 """
 
 import filecmp

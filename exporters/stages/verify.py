@@ -1,6 +1,6 @@
 """The stage `verify`: graphs against their contract, a runtime, and unpatched PyTorch.
 
-What fails here goes nowhere. `verification.json` holds every figure; times, which differ from run
+What fails is not published. `verification.json` holds every figure; times, which differ from run
 to run, are only among the metrics.
 """
 

@@ -32,7 +32,7 @@ class Prepared:
         plan: The steps that make them.
         resolved: The state of every step, in the plan's order.
         choice: The runner of the steps that have still to run; None where `auto` has nothing to
-            choose one for.
+            choose one for, or they are not to run.
     """
 
     asked: str
@@ -67,7 +67,9 @@ class Prepared:
         return find_records(self.resolved)
 
 
-def prepare(kiln: Kiln, wanted: str | Sequence[Target], until: str | None = None) -> Prepared:
+def prepare(
+    kiln: Kiln, wanted: str | Sequence[Target], until: str | None = None, *, runs: bool = True
+) -> Prepared:
     """Find out what targets need.
 
     An engine is asked for only where something is to do and `--runner auto` leaves it open by what.
@@ -75,6 +77,7 @@ def prepare(kiln: Kiln, wanted: str | Sequence[Target], until: str | None = None
     Args:
         wanted: Targets and globs as on a command line, or targets that were selected already.
         until: The last stage that counts; what comes after it is left out of the plan.
+        runs: Whether steps that are missing are to run; where not, `auto` chooses no runner.
 
     Raises:
         UsageError: A target is wrong.
@@ -84,7 +87,7 @@ def prepare(kiln: Kiln, wanted: str | Sequence[Target], until: str | None = None
     plan = make_plan(kiln, targets, until)
     choice = None if kiln.options.runner == AUTO else choose(kiln.provisioner, kiln.options.runner)
     resolved = resolve_plan(kiln, plan)
-    if choice is None and (missing := find_environments(resolved)):
+    if choice is None and runs and (missing := find_environments(resolved)):
         choice = choose(kiln.provisioner, AUTO, missing)
         # The key of a step that runs is that of the runner that runs it.
         resolved = resolve_plan(kiln, plan, choice)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import EXAMPLE, MANIFEST, REPORT, make_manifest, target_folder
@@ -24,6 +25,7 @@ class Published:
     target: Target
     folder: Path
     files: Mapping[str, Blob]
+    verification: Mapping[str, Any]
     written: tuple[str, ...]
     restored: tuple[str, ...]
 
@@ -67,6 +69,7 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
         target=target,
         folder=folder,
         files=described,
+        verification=records[one.verify].metrics,
         written=tuple(written),
         restored=tuple(restored),
     )

@@ -92,9 +92,10 @@ def _timings(kiln: Kiln, manifest: Mapping[str, Any]) -> Iterator[tuple[str, flo
 
 def _metrics(kiln: Kiln, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the figures of a target's own verification, not of one that it rests on."""
-    step = manifest["steps"].get(f"{manifest['target']}/verify")
-    record = kiln.store.record(step["key"]) if step else None
-    return record.metrics if record else {}
+    own = f"{manifest['target']}/"
+    keys = [one["key"] for name, one in manifest["steps"].items() if name.startswith(own)]
+    records = [record for key in keys if (record := kiln.store.record(key))]
+    return next((one.metrics for one in records if "summary" in one.metrics), {})
 
 
 def _read_json(path: Path) -> Any:

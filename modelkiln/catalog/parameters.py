@@ -77,7 +77,7 @@ class Parameter:
         """Return the choice with this name, in any case; UsageError where there is none.
 
         Args:
-            advice: What mends it, where that is not to leave the flag out.
+            advice: What fixes it, where that is not to leave the flag out.
         """
         for choice in self.choices:
             if write_value(choice).lower() == text.lower():

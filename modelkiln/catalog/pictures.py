@@ -114,7 +114,7 @@ def _list_files(folder: Path) -> list[str]:
         raise UsageError(
             f"The folder {folder} cannot be read.",
             f"{error.strerror or error}.",
-            "Mend that, or name another folder with --image-dir.",
+            "Correct that, or name another folder with --image-dir.",
         ) from error
 
 

@@ -157,7 +157,7 @@ def _why_none(
     asked = ", ".join(model.name for model in models)
     others = dict.fromkeys(name for one in contracts for name in catalog.models_with(one))
     return (
-        f"{', '.join(contracts)} is no contract of {asked}; "
+        f"{', '.join(contracts)} is not a contract of {asked}; "
         f"it is offered by {', '.join(others) or 'no model'}."
     )
 

@@ -99,7 +99,7 @@ def choose_models(path: Path, data: Mapping[str, Any], known: Sequence[str]) -> 
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
             raise UsageError(
-                f"{path}: `models` has {pattern!r}, which is no model.",
+                f"{path}: `models` has {pattern!r}, which is not a model.",
                 f"The models that it can be for are {', '.join(known) or 'none'}.",
                 "Correct the file.",
             )

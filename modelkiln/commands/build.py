@@ -1,6 +1,6 @@
 """`invoke build` and `invoke build-all`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def _build(
     elif until and not built.failed:
         says = f"built {', '.join(one.name for one in targets)} until {until}; nothing is published"
     else:
-        lines = [line for done in built.published for line in _tell(done, built)]
+        lines = [line for done in built.published for line in _tell(done)]
         says = "\n".join((*lines, *(_tell_held_back(one) for one in built.held_back)))
     if says:
         console.say(says)
@@ -174,13 +174,13 @@ def _tell_held_back(target: Target) -> str:
     )
 
 
-def _tell(done: Published, built: Built) -> Iterator[str]:
+def _tell(done: Published) -> Iterator[str]:
     yield f"{done.target.name}{'' if done.written else '  (up to date)'}"
     if not done.written:
         return
     for name, blob in sorted(done.files.items()):
         size = human_bytes(blob.bytes)
         yield f"  {name:<20} {size:>9}  sha256:{blob.sha256[:12]}"
-    metrics: Mapping[str, Any] = built.records[f"{done.target.name}/verify"].metrics
+    metrics = done.verification
     yield f"  verified: {say_summary(metrics.get('summary'), metrics.get('benefit'))}"
     yield f"  in {done.folder}"

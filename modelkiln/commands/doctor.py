@@ -37,5 +37,5 @@ def examine(kiln: Kiln, *, as_json: bool = False) -> None:
         raise EnvironmentFailure(
             "This machine cannot build anything now.",
             "See the lines marked as a problem.",
-            "Mend what they name, then run invoke doctor again.",
+            "Fix what they name, then run invoke doctor again.",
         )

@@ -46,7 +46,7 @@ class Finding:
     Attributes:
         about: What was looked at, in one or two words.
         message: What is the case.
-        remedy: What mends it; empty where nothing needs to be mended.
+        remedy: What fixes it; empty where nothing needs fixing.
     """
 
     about: str

@@ -22,7 +22,7 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     Raises:
         UsageError: it has not been built.
     """
-    target = prepare(kiln, text).target
+    target = prepare(kiln, text, runs=False).target
     manifest = find_manifest(kiln, target)
     if as_json:
         console.say_json({**manifest, "signature": [dict(one) for one in target.graphs]})

@@ -14,7 +14,7 @@ from modelkiln.util import console
 
 
 def check_pins(kiln: Kiln, *, as_json: bool = False) -> None:
-    """Check every pin; print the faults, each with what mends it.
+    """Check every pin; print the faults, each with what fixes it.
 
     Raises:
         PinError: There is a fault.

@@ -34,7 +34,7 @@ class Fault:
 
     Attributes:
         about: The file or the thing at fault.
-        remedy: What mends it.
+        remedy: What fixes it.
     """
 
     about: str
@@ -125,7 +125,7 @@ def check_freshness(scope: Scope) -> Iterator[Fault]:
 
 
 def check_seeds(scope: Scope) -> Iterator[Fault]:
-    """Yield what an environment installs first is in its lock."""
+    """Yield what an environment installs first and its lock does not have."""
     for path in sorted(scope.root.glob("docker/*/environment.toml")):
         locked = _versions(path.with_name("requirements.txt"))
         for name in _settings(path).get("seed", []):
@@ -148,7 +148,7 @@ def check_bases(scope: Scope) -> Iterator[Fault]:
 
 
 def check_dockerfiles(scope: Scope) -> Iterator[Fault]:
-    """Yield a Dockerfile stands by default on the base that the pins name."""
+    """Yield Dockerfiles that do not stand by default on the base that the pins name."""
     for path in sorted(scope.root.glob("docker/*/Dockerfile")):
         wanted = load_base(_base_name(path.with_name("environment.toml")), {}).reference
         found = _DEFAULT_BASE.findall(path.read_text(encoding="utf-8"))
@@ -184,9 +184,7 @@ def check_checkpoints(scope: Scope) -> Iterator[Fault]:
 
 
 def check_upstreams(scope: Scope) -> Iterator[Fault]:
-    """Yield the package that defines a family is, in the lock, the version that its patches are
-    for.
-    """
+    """Yield families whose package has another version in the lock than their patches are for."""
     seen = {(one.environment, one.upstream): one.family for one in scope.catalog.models.values()}
     for (name, upstream), family in seen.items():
         if not upstream.package:
@@ -205,7 +203,7 @@ def check_upstreams(scope: Scope) -> Iterator[Fault]:
                 about=about,
                 message=f"The catalog says {upstream.package} {upstream.version}; "
                 f"in the lock of {name} it is {locked}.",
-                remedy="Let the catalog, its patches and requirements.in name one version.",
+                remedy="Name one version in the catalog, its patches and requirements.in.",
             )
 
 

@@ -26,7 +26,7 @@ def predict_picture(
     Raises:
         UsageError: the target is not built or not made for it, or the picture or a prompt is wrong.
     """
-    target = prepare(kiln, text).target
+    target = prepare(kiln, text, runs=False).target
     overlay = Path(out)
     if overlay.suffix.lower() != ".png":
         raise UsageError(

@@ -182,7 +182,7 @@ def _find_places(onnx_path: str, output_path: str) -> tuple[Path, Path]:
         folder = place.is_dir()
         better = place / source.with_suffix(".onnx").name if folder else place.with_suffix(".onnx")
         raise UsageError(
-            f"--output-path {output_path} is no ONNX file.",
+            f"--output-path {output_path} is not an ONNX file.",
             "It is a folder." if folder else "Its name ends in .onnx.",
             f"--output-path {better}",
         )

@@ -33,7 +33,7 @@ def run_quickstart(kiln: Kiln, out: str = "", *, as_json: bool = False) -> None:
     """Build and verify SAM 2.1 tiny, segment a photograph with a point and with a box, and write
     the overlays and a report.
 
-    Official weights where they can be had; else random ones, said loudly.
+    Official weights where they are available; else random ones, said loudly.
     """
     if kiln.options.runner == AUTO:
         # The first thing that a user tries should need nothing but Python.

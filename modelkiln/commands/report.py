@@ -17,7 +17,7 @@ def write_target_report(kiln: Kiln, text: str, out: str = "", *, as_json: bool =
     Raises:
         UsageError: it has not been built.
     """
-    target = prepare(kiln, text).target
+    target = prepare(kiln, text, runs=False).target
     path = Path(out) if out else Path(f"{target.name.replace('/', '-')}.html")
     page = render_report(make_report(kiln, target))
     if not path.parent.is_dir():

@@ -53,7 +53,7 @@ def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     Raises:
         NotReproducible: a file differs; both builds are kept and named.
     """
-    target = prepare(kiln, text).target
+    target = prepare(kiln, text, runs=False).target
     root = kiln.store.scratch("reproduce")
     try:
         builds = {}

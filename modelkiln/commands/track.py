@@ -51,10 +51,10 @@ def track_video(
         as_json: Print what the stage found, with the figures of each object on each frame.
 
     Raises:
-        UsageError: the target is not built or has no memory modules, or the video, a prompt or a
+        UsageError: the target is not built or cannot track, or the video, a prompt or a
             place for the results is wrong.
     """
-    target = prepare(kiln, text).target
+    target = prepare(kiln, text, runs=False).target
     modules = stage_modules(kiln, target, "track")
     prompts = read_video_prompts(boxes, points)
     inputs = find_frames(Path(video))
@@ -99,8 +99,8 @@ def find_frames(video: Path) -> dict[str, Path]:
     if not video.is_dir():
         if not video.is_file() or not video.stat().st_size:
             raise UsageError(
-                f"{video} is no video.",
-                "It is empty." if video.is_file() else "It is no plain file.",
+                f"{video} is not a video.",
+                "It is empty." if video.is_file() else "It is not a plain file.",
                 "Name a video file, or a folder of pictures.",
             )
         return {"video": video}

@@ -22,7 +22,7 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     """
     results: dict[str, Any] = {}
     failures: list[KilnError] = []
-    prepared = prepare(kiln, text)
+    prepared = prepare(kiln, text, runs=False)
     targets = prepared.targets
     held_back = [one for one in targets if is_held_back(kiln, one)]
     if len(held_back) == len(targets):
@@ -65,7 +65,7 @@ def verify_target(kiln: Kiln, target: Target) -> dict[str, Any]:
         UsageError: it has not been built, or what it is checked against is no longer in the store.
         VerificationFailure: a file was changed, or a gate fails.
     """
-    prepared = prepare(kiln, [target])
+    prepared = prepare(kiln, [target], runs=False)
     return _verify(kiln, prepared, prepared.plan.targets[0])
 
 

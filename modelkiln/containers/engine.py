@@ -81,7 +81,7 @@ def connect(variables: Mapping[str, str] | None = None) -> Engine:
         raise EnvironmentFailure(
             f"No container engine listens on {path}.",
             "Docker is not installed, or its service does not run.",
-            "Start it (systemctl start docker), let DOCKER_HOST name its socket, or build with "
+            "Start it (systemctl start docker), set DOCKER_HOST to its socket, or build with "
             "--runner local.",
         )
     try:

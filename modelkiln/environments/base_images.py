@@ -91,13 +91,13 @@ def _read(path: Path) -> Mapping[str, object]:
         with path.open("rb") as file:
             bases = tomllib.load(file)["bases"]
         if not isinstance(bases, dict):
-            raise TypeError("bases is no table")
+            raise TypeError("bases is not a table")
     except (OSError, ValueError, KeyError, TypeError) as error:
         named = path == PINS
         raise UsageError(
             f"The pins in {path} cannot be read.",
             f"{type(error).__name__}: {error}.",
-            "Restore the file with git." if named else f"Mend it, or unset {VARIABLE}.",
+            "Restore the file with git." if named else f"Correct it, or unset {VARIABLE}.",
         ) from error
     return bases
 
@@ -112,7 +112,7 @@ def _parse(name: str, entry: object, path: Path) -> BasePin:
                 f"{path} does not say it in its full form, like that of the bases beside it.",
                 "Enter what `docker buildx imagetools inspect IMAGE:TAG` prints as the digest."
                 if key == "digest"
-                else "Mend the file.",
+                else "Correct the file.",
             )
     unknown = sorted(given.keys() - _FORMS)
     if unknown:

@@ -245,7 +245,9 @@ def _left_out(settings: Path) -> tuple[str, ...]:
             f"{settings} cannot be read as TOML.", str(error), "Correct it."
         ) from error
     if not isinstance(named, list):
-        raise UsageError(f"{settings}: left_out is no array.", f"It is {named!r}.", "Correct it.")
+        raise UsageError(
+            f"{settings}: left_out is not an array.", f"It is {named!r}.", "Correct it."
+        )
     return tuple(map(str, named))
 
 

@@ -139,7 +139,7 @@ def _judge_reason(reason: object, url: str) -> Exception:
         return Unavailable(
             f"{url} has a certificate that is not trusted.",
             f"{reason.verify_message}.",
-            "Behind a proxy with an authority of its own, let SSL_CERT_FILE name its certificate.",
+            "Behind a proxy with an authority of its own, set SSL_CERT_FILE to its certificate.",
         )
     if isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN:
         return Unavailable(

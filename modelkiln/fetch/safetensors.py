@@ -46,7 +46,7 @@ def check_header(path: Path, size: int) -> str:
     except _BadHeaderError as error:
         return str(error)
     except (ValueError, RecursionError, AttributeError) as error:
-        return f"Its header is no JSON object ({error})."
+        return f"Its header is not a JSON object ({error})."
     if not spans:
         return "It holds no tensors."
     end = 0
@@ -67,7 +67,7 @@ def _check_tensor(name: str, tensor: Any) -> tuple[int, int, str]:
         raise _BadHeaderError(f"Its tensor {name!r} is described in no known way.") from None
     numbers = [start, stop, *shape]
     if any(type(number) is not int or number < 0 for number in numbers):
-        raise _BadHeaderError(f"Its tensor {name!r} has a size that is no whole number.")
+        raise _BadHeaderError(f"Its tensor {name!r} has a size that is not a whole number.")
     if (stop - start) * 8 != bits:
         raise _BadHeaderError(
             f"Its tensor {name!r} of {kind} {shape} cannot take {stop - start} bytes."

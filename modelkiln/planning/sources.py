@@ -114,7 +114,9 @@ def read_imports(text: str, name: str = "<source>") -> list[str]:
         tree = ast.parse(text, name)
     except SyntaxError as error:
         raise UsageError(
-            f"{name} is no valid Python.", f"{error.msg}, line {error.lineno}.", "Correct the file."
+            f"{name} is not valid Python.",
+            f"{error.msg}, line {error.lineno}.",
+            "Correct the file.",
         ) from error
     found: set[str] = set()
     for node in ast.walk(tree):

@@ -68,7 +68,7 @@ def collect(job: Job, scratch: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     if missing or extra:
         raise StageFailure(
             f"{job.name}: the outputs are not those that the result names.",
-            f"missing: {', '.join(sorted(missing)) or 'none'}; "
+            f"Missing: {', '.join(sorted(missing)) or 'none'}; "
             f"not named: {', '.join(sorted(extra)) or 'none'}.",
             "This is a fault of the stage; please report it.",
         )
@@ -77,7 +77,7 @@ def collect(job: Job, scratch: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         state = path.lstat()
         if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1 or not state.st_size:
             raise StageFailure(
-                f"{job.name}: output {name} is no plain, non-empty file.",
+                f"{job.name}: output {name} is not a plain, non-empty file.",
                 "Only regular files inside the stage's folder are accepted.",
                 "This is a fault of the stage; please report it.",
             )
@@ -147,6 +147,6 @@ def _read_left(path: Path, limit: int = 16_000_000) -> str:
     with os.fdopen(descriptor, "rb") as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
-            raise ValueError(f"{path.name} is no plain file")
+            raise ValueError(f"{path.name} is not a plain file")
         file.seek(max(0, state.st_size - limit))
         return file.read().decode("utf-8", "replace")

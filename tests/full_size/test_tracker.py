@@ -106,7 +106,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_video_is_followed_and_drawn(
     built: Path, checkpoint: Path, video: Path, tmp_path: Path
 ) -> None:
-    prompts = ("--box", "20,15,362,290", "--point", "120,100@1", "--point", "1:60,60,0@2")
+    prompts = ("--box", "20,15,362,290", "--point", "120,100@1")
     done = invoke(
         "track",
         f"{TINY}/{CONTRACT}/onnx-fp32",

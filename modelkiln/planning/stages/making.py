@@ -104,7 +104,7 @@ class Making:
 
 
 def describe_nothing(_: Making, __: Target) -> dict[str, str]:
-    """Return a stage that leaves no trace in metadata."""
+    """Return nothing: the stage leaves no trace in metadata."""
     return {}
 
 

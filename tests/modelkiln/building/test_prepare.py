@@ -48,6 +48,12 @@ def test_what_is_done_needs_no_runner(make_kiln: MakeKiln) -> None:
     assert prepare(make_kiln(runner="local"), TARGET).choice is not None
 
 
+def test_what_is_not_to_run_needs_no_runner(make_kiln: MakeKiln) -> None:
+    prepared = prepare(make_kiln(), TARGET, runs=False)
+    assert not prepared.is_done
+    assert prepared.choice is None
+
+
 def test_targets_that_were_selected_are_taken_as_they_are(make_kiln: MakeKiln) -> None:
     kiln = make_kiln()
     targets = kiln.targets("toy_a/words/*")

@@ -95,7 +95,11 @@ def test_a_stages_own_error_keeps_its_kind(
     (scratch / "error.json").write_text(json.dumps(told))
     error = failure(job, scratch, 1, "")
     assert type(error) is kind
-    assert (error.what, error.why, error.next) == ("toy/stage failed. it broke", "old age", "mend it")
+    assert (error.what, error.why, error.next) == (
+        "toy/stage failed. it broke",
+        "old age",
+        "mend it",
+    )
 
 
 @pytest.mark.parametrize(
