@@ -1,7 +1,7 @@
 """How a job is run: as a process, or in a container.
 
 A runner is a module of this package that says what it is in `RUNNER`, and a name here; nothing else
-names one. This file is read at every start, so it holds names alone.
+has to be told of it. This file is read at every start, so it holds names alone.
 """
 
 # From the one that asks for the least to the one that promises the most; `auto` takes the last one

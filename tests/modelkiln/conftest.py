@@ -60,7 +60,7 @@ def built_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         },
     }
     records = {
-        "own": {"benefit": BENEFIT, "timings": {}},
+        "own": {"summary": CHECKS["summary"], "benefit": BENEFIT, "timings": {}},
         "of another": {"timings": {"encoder": {"load_seconds": 1, "run_seconds": 1, "runs": 1}}},
     }
     for module in (inspect, report):
@@ -70,7 +70,7 @@ def built_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     target = SimpleNamespace(
         name=manifest["target"], warning="", contract=contract, graphs=[], format="onnx-int8"
     )
-    monkeypatch.setattr(inspect, "prepare", lambda *_: SimpleNamespace(target=target))
+    monkeypatch.setattr(inspect, "prepare", lambda *_, **__: SimpleNamespace(target=target))
     store = SimpleNamespace(record=lambda key: SimpleNamespace(metrics=records[key]))
     return SimpleNamespace(kiln=SimpleNamespace(store=store), target=target, folder=tmp_path)
 

@@ -101,5 +101,5 @@ def test_globs_choose_models_in_the_order_that_is_known() -> None:
     assert choose_models(path, {}, known) == ("small", "tiny", "large")
     assert choose_models(path, {"models": ["t*", "small"]}, known) == ("small", "tiny")
     assert choose_models(path, {"models": []}, known) == ()
-    with pytest.raises(UsageError, match=r"'T\*', which is no model"):
+    with pytest.raises(UsageError, match=r"'T\*', which is not a model"):
         choose_models(path, {"models": ["T*"]}, known)

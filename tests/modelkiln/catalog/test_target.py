@@ -94,7 +94,7 @@ def test_a_contract_that_a_model_does_not_offer_is_told_with_who_does(tmp_path: 
     with pytest.raises(UsageError, match="matches no target") as caught:
         select_targets(catalog, ["sam2_hiera_tiny/newer/onnx-fp32"], OFFICIAL)
     assert caught.value.why == (
-        "newer is no contract of sam2_hiera_tiny; "
+        "newer is not a contract of sam2_hiera_tiny; "
         "it is offered by sam2.1_hiera_tiny, sam2.1_hiera_small."
     )
     assert "sam2.1_hiera_tiny/newer/onnx-fp32" in caught.value.next

@@ -165,7 +165,7 @@ def pipe(folder: Path) -> str:
     [
         (nothing, "There is no video"),
         (empty_file, "It is empty"),
-        (pipe, "It is no plain file"),
+        (pipe, "It is not a plain file"),
         (lambda folder: str(make_frames(folder)), "Of 0 files none"),
         (lambda folder: str(make_frames(folder, "a.txt", "b.mp4")), "Of 2 files none"),
         (lambda folder: str(make_frames(folder, "a.png", "b.txt")), "invoke predict"),

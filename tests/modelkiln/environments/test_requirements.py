@@ -173,7 +173,7 @@ def test_exact_requirements_are_those_of_one_version(tmp_path: Path) -> None:
 
 def test_settings_that_leave_out_no_list_are_refused(tmp_path: Path) -> None:
     room = make_room(tmp_path / "docker" / "work", "", settings='left_out = "all"\n')
-    with pytest.raises(UsageError, match="left_out is no array"):
+    with pytest.raises(UsageError, match="left_out is not an array"):
         lock_of(room)
     (room / "environment.toml").write_text("left_out = \n")
     with pytest.raises(UsageError, match="cannot be read as TOML"):

@@ -119,6 +119,6 @@ TARGET = "toy_a/words/toy-text"
 def test_a_broken_stage_is_found_before_anything_runs(make_kiln: MakeKiln, toy_copy: Path) -> None:
     (toy_copy / "exporters" / "stages" / "convert.py").write_text("def run(:\n")
     kiln = make_kiln()
-    with pytest.raises(UsageError, match=r"convert\.py is no valid Python"):
+    with pytest.raises(UsageError, match=r"convert\.py is not valid Python"):
         build(kiln, kiln.targets(TARGET))
     assert not (kiln.artifacts / "records").exists()

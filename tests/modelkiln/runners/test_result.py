@@ -72,7 +72,7 @@ def test_outputs_and_names_have_to_agree(job: Job, scratch: Path) -> None:
     leave(scratch, outputs=["deep/a", "gone"])
     with pytest.raises(StageFailure) as caught:
         collect(job, scratch)
-    assert caught.value.why == "missing: gone; not named: more."
+    assert caught.value.why == "Missing: gone; not named: more."
 
 
 @pytest.mark.parametrize(
