@@ -1,7 +1,8 @@
-"""DINOv2 ViT-S at full size, both kinds, as its users would build and look at it.
+"""DINOv2 ViT-S at full size, as its users would build and look at it.
 
-`make test` takes one graph; all sizes of both kinds are for `invoke test --only thorough`, which
-continuous integration runs.
+`make test` takes one graph, tests/exporters/dinov2 all kinds and sizes of shrunken models. The
+contract of an application is for `invoke test --only thorough`, which continuous integration runs;
+test_quantized.py has the kind without registers.
 """
 
 import json
@@ -17,13 +18,12 @@ from tests.full_size.test_tiny import invoke
 
 pytestmark = pytest.mark.full_size
 
-PLAIN, REGISTERS = "dinov2_vits14+random0", "dinov2_vits14_reg4+random0"
+REGISTERS = "dinov2_vits14_reg4+random0"
 PHOTOGRAPH = REPOSITORY / "catalog" / "pictures" / "coffee.jpg"
 WARNING = "random weights: this feature map means nothing"
-# In `make test`: nothing is interpolated at 518, the rule for registers is at work at 224.
+# At 518 there is nothing to interpolate.
 TARGET = f"{REGISTERS}/features@224x224/onnx-fp32"
-# The other kind's rule, which differs for each side; and the contract of one application.
-NARROW = f"{PLAIN}/features@518x322/onnx-fp32"
+# The contract of one application, at another size.
 TREEDECT = f"{REGISTERS}/treedect-features/onnx-fp32"
 
 
@@ -100,9 +100,8 @@ def test_the_checkpoint_of_another_kind_is_refused_with_its_name(out: Path, tmp_
 
 
 @pytest.mark.thorough
-def test_the_other_kind_and_treedect_s_graph() -> None:
-    out = build(NARROW, TREEDECT)
-    check(out, NARROW)
+def test_treedect_s_graph_shares_its_reference() -> None:
+    out = build(TREEDECT)
     ours = json.loads((out / TREEDECT / "manifest.json").read_text())
     assert set(ours["verification"]["worst"]) == {"features/patch_tokens"}
     # Its reference is that of the same size under the other contract.

@@ -61,10 +61,18 @@ def invoke(room: Path) -> Invoke:
 
 @pytest.fixture(scope="module")
 def built(invoke: Invoke, room: Path) -> Path:
-    """The folder of the model's results, with every format of `image`."""
-    done = invoke("build", f"{MODEL}/image/*", "--weights", "random")
+    """The folder of the model's results: every format of `image`, and `treedect`."""
+    targets = f"{MODEL}/image/*,{MODEL}/treedect/*"
+    done = invoke("build", targets, "--weights", "random")
     assert done.returncode == 0, done.stderr
     return room / "artifacts" / "out" / f"{MODEL}+random0"
+
+
+def test_treedect_is_verified_too(built: Path) -> None:
+    manifest = json.loads((built / "treedect" / "onnx-fp32" / "manifest.json").read_text())
+    worst = manifest["verification"]["worst"].values()
+    assert all(0 < one["relative"] <= 1e-5 for one in worst)
+    assert manifest["verification"]["lowest_iou"] >= 0.999
 
 
 @pytest.mark.parametrize("name", LEAST_DECIBELS)
