@@ -59,8 +59,8 @@ def test_bad_tensor(tmp_path: Path, change: dict[str, Any], why: str) -> None:
     ("header", "data", "why"),
     [
         (b'{"a":1,"a":2}', b"", "twice"),
-        (b"{not json", b"", "no JSON"),
-        (b"{" * 100_000, b"", "no JSON"),
+        (b"{not json", b"", "not a JSON"),
+        (b"{" * 100_000, b"", "not a JSON"),
         ({}, b"", "no tensors"),
         ({"__metadata__": {}}, b"", "no tensors"),
         (GOOD, b"\0" * 21, "cut short"),
