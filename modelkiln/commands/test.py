@@ -68,7 +68,7 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
         ],
         "quantize": lambda: [_room_pytest(kiln, "quantize", "tests/quantize")],
         "containers": lambda: [_pytest("not full_size", room="tests/containers")],
-        "full-size": lambda: [_pytest("full_size and not thorough")],
+        "full-size": lambda: [_pytest("full_size and not thorough", *_in_parallel("loadgroup"))],
         THOROUGH: lambda: [_pytest("full_size and thorough")],
     }
     names = only.split(",") if only else [name for name in parts if name != THOROUGH]

@@ -96,7 +96,7 @@ def test_the_checkpoint_of_another_kind_is_refused_with_its_name(out: Path, tmp_
     done = invoke("build", "dinov2_vits14/features/onnx-fp32", "--weights", str(weights))
     assert done.returncode == 2, done.stderr
     assert "register_tokens" in done.stderr
-    assert "name dinov2_vits14_reg4 in the target instead" in done.stderr
+    assert "Name dinov2_vits14_reg4 in the target instead" in done.stderr
 
 
 @pytest.mark.thorough

@@ -17,7 +17,8 @@ from modelkiln.building.kiln import Kiln
 from modelkiln.environments.cache import find
 from modelkiln.paths import REPOSITORY, artifacts_root
 
-pytestmark = pytest.mark.full_size
+# What this file edits and restores, tests/web reads.
+pytestmark = [pytest.mark.full_size, pytest.mark.xdist_group("tiny")]
 
 MODEL = "sam2.1_hiera_tiny+random0"
 TARGET = f"{MODEL}/image/onnx-fp32"
