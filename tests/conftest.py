@@ -33,13 +33,6 @@ TARGET = "toy_a/words/toy-text"
 NO_ENGINE = "unix:///nowhere/engine.sock"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where groups of tests run at once, a file of full-size ones is a group unless it says so."""
-    for item in items:
-        if item.get_closest_marker("full_size") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(scope="session")
 def shared_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the tests of one run share, whichever worker of pytest-xdist runs them."""

@@ -62,13 +62,11 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
         "lint": lambda: _lint(kiln),
         "host": lambda: [_pytest("not full_size", "--ignore=tests/containers", *_in_parallel())],
         "exporters": lambda: [
-            _room_pytest(
-                kiln, "export", "tests/exporters", "tests/bench/sides", *_in_parallel("loadgroup")
-            )
+            _room_pytest(kiln, "export", "tests/exporters", "tests/bench/sides", *_in_parallel())
         ],
         "quantize": lambda: [_room_pytest(kiln, "quantize", "tests/quantize")],
         "containers": lambda: [_pytest("not full_size", room="tests/containers")],
-        "full-size": lambda: [_pytest("full_size and not thorough", *_in_parallel("loadgroup"))],
+        "full-size": lambda: [_pytest("full_size and not thorough")],
         THOROUGH: lambda: [_pytest("full_size and thorough")],
     }
     names = only.split(",") if only else [name for name in parts if name != THOROUGH]
@@ -132,9 +130,9 @@ def _show(ran: Mapping[str, Ran]) -> None:
     console.say_table(("part", "result", "seconds", "CPU seconds"), rows)
 
 
-def _in_parallel(together: str = "loadfile") -> list[str]:
-    # A file, or a group, stays together, so that what its tests share is made once.
-    return ["-n", str(min(MOST_WORKERS, cpu_count())), "--dist", together]
+def _in_parallel() -> list[str]:
+    # A file stays together, so that what its tests share is made once.
+    return ["-n", str(min(MOST_WORKERS, cpu_count())), "--dist", "loadfile"]
 
 
 def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:

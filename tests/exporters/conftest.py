@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Of small networks a second thread does little but wait, and burns a core at that. Read once, when
 # a library is loaded, and handed on to what is started from here.
@@ -166,9 +167,15 @@ def dinov2s(scratch: Callable[[str], Path]) -> Dinov2s:
     return Dinov2s(scratch)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByModel(LoadScopeScheduling):  # type: ignore[misc]
     """Where workers run tests at once, those that share a model stay together: it is made once."""
-    for item in items:
-        room = item.nodeid.rpartition("/")[0]
-        model = next((one for one in ("tracker", "dinov2") if room.endswith(one)), "image")
-        item.add_marker(pytest.mark.xdist_group(model))
+
+    def _split_scope(self, nodeid: str) -> str:
+        folders = nodeid.partition("::")[0].split("/")
+        return next((one for one in ("tracker", "dinov2") if one in folders), "image")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModel:
+    """Schedule them so, whatever --dist says."""
+    return ByModel(config, log)

@@ -17,8 +17,7 @@ from modelkiln.building.kiln import Kiln
 from modelkiln.environments.cache import find
 from modelkiln.paths import REPOSITORY, artifacts_root
 
-# What this file edits and restores, tests/web reads.
-pytestmark = [pytest.mark.full_size, pytest.mark.xdist_group("tiny")]
+pytestmark = pytest.mark.full_size
 
 MODEL = "sam2.1_hiera_tiny+random0"
 TARGET = f"{MODEL}/image/onnx-fp32"

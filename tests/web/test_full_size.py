@@ -20,7 +20,7 @@ from tests.full_size.small_sam2 import MODEL as SMALL
 from tests.full_size.small_sam2 import write_catalog
 from tests.web.node import WEB, Checked
 
-pytestmark = [pytest.mark.full_size, pytest.mark.xdist_group("tiny")]
+pytestmark = pytest.mark.full_size
 
 Check = Callable[..., Checked]
 
