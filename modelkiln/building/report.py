@@ -94,7 +94,7 @@ def _metrics(kiln: Kiln, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the figures of a target's own verification, not of one that it rests on."""
     own = f"{manifest['target']}/"
     keys = [one["key"] for name, one in manifest["steps"].items() if name.startswith(own)]
-    records = [record for key in keys if (record := kiln.store.record(key))]
+    records = (record for key in keys if (record := kiln.store.record(key)))
     return next((one.metrics for one in records if "summary" in one.metrics), {})
 
 

@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from modelkiln.paths import REPOSITORY
+from tests.full_size.test_tiny import invoke as run_command
 
 pytestmark = pytest.mark.full_size
 
@@ -58,18 +58,10 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def invoke(artifacts: Path) -> Invoke:
     def run(*arguments: str, catalogs: str = str(FAMILY)) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=REPOSITORY,
-            env={
-                **os.environ,
-                "DOCKER_HOST": "unix:///nowhere/engine.sock",
-                "MODELKILN_ARTIFACTS": str(artifacts),
-                "MODELKILN_CATALOG": catalogs,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+        return run_command(
+            *arguments,
+            MODELKILN_ARTIFACTS=str(artifacts),
+            MODELKILN_CATALOG=catalogs,
         )
 
     return run

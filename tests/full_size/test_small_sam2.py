@@ -4,18 +4,16 @@ For `invoke test --only thorough`, beside one format at full size (test_quantize
 """
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from modelkiln.paths import REPOSITORY
 from modelkiln.util.machine import cpu_level
 from tests.full_size.small_sam2 import MODEL, write_catalog
 from tests.full_size.test_tiny import PHOTOGRAPH
+from tests.full_size.test_tiny import invoke as run_command
 
 pytestmark = [pytest.mark.full_size, pytest.mark.thorough]
 
@@ -42,18 +40,10 @@ def invoke(room: Path) -> Invoke:
     write_catalog(room / "catalog", "image", "treedect")
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=REPOSITORY,
-            env={
-                **os.environ,
-                "DOCKER_HOST": "unix:///nowhere/engine.sock",
-                "MODELKILN_ARTIFACTS": str(room / "artifacts"),
-                "MODELKILN_CATALOG": str(room / "catalog"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+        return run_command(
+            *arguments,
+            MODELKILN_ARTIFACTS=str(room / "artifacts"),
+            MODELKILN_CATALOG=str(room / "catalog"),
         )
 
     return run

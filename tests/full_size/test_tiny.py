@@ -26,12 +26,13 @@ PHOTOGRAPH = REPOSITORY / "catalog" / "pictures" / "astronaut.jpg"
 Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def invoke(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def invoke(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a command; `settings` are environment variables."""
     return subprocess.run(
         [sys.executable, "-m", "invoke", *arguments],
         cwd=REPOSITORY,
         # As on a machine without an engine; tests/containers has the one that may be here.
-        env={**os.environ, "DOCKER_HOST": "unix:///nowhere/engine.sock"},
+        env={**os.environ, "DOCKER_HOST": "unix:///nowhere/engine.sock", **settings},
         capture_output=True,
         text=True,
         check=False,
