@@ -6,6 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from modelkiln.building.build import build
+from modelkiln.building.dry_run import find_reasons
+from modelkiln.building.kiln import Kiln
+from modelkiln.building.prepare import make_plan, resolve_plan
 from modelkiln.store.store import Store
 
 Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -42,3 +46,17 @@ def make_official(toy_copy: Path, mirror: Path, *models: str) -> None:
             "checkpoint.bytes = 4", f"checkpoint.bytes = {len(content)}", 1
         )
     path.write_text(text)
+
+
+def reasons(kiln: Kiln, text: str = TARGET) -> dict[str, list[str]]:
+    """Why each stage of a target has to run."""
+    resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(text)))
+    return {name.rpartition("/")[2]: find_reasons(kiln, one) for name, one in resolved.items()}
+
+
+def make(kiln: Kiln, text: str = TARGET) -> dict[str, float]:
+    """Builds a target; returns how long each stage that ran took."""
+    built = build(kiln, kiln.targets(text))
+    kiln.save_caches()
+    assert not built.failed
+    return {name.rpartition("/")[2]: seconds for name, seconds in built.seconds.items()}

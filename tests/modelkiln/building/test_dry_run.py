@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from modelkiln.building.build import build
-from modelkiln.building.dry_run import find_reasons, show_plan
+from modelkiln.building.dry_run import show_plan
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import make_plan, prepare, resolve_plan
-from tests.modelkiln.toy_builds import RANDOM, TARGET, Invoke
+from tests.modelkiln.toy_builds import RANDOM, TARGET, Invoke, make, reasons
 
 
 def test_a_dry_run_does_nothing(invoke: Invoke, toy: Path) -> None:
@@ -21,18 +20,6 @@ def test_a_dry_run_does_nothing(invoke: Invoke, toy: Path) -> None:
 
 
 MakeKiln = Callable[..., Kiln]
-
-
-def reasons(kiln: Kiln, text: str = TARGET) -> dict[str, list[str]]:
-    resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(text)))
-    return {name.rpartition("/")[2]: find_reasons(kiln, one) for name, one in resolved.items()}
-
-
-def make(kiln: Kiln, text: str = TARGET) -> dict[str, float]:
-    built = build(kiln, kiln.targets(text))
-    kiln.save_caches()
-    assert not built.failed
-    return {name.rpartition("/")[2]: seconds for name, seconds in built.seconds.items()}
 
 
 def test_a_setting_is_named(make_kiln: MakeKiln, built: Path, toy_copy: Path) -> None:

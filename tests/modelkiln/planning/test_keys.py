@@ -10,33 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkiln.building.build import build
-from modelkiln.building.dry_run import find_reasons
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import make_plan, resolve_plan
 from modelkiln.planning.keys import Status, explain
 from modelkiln.util.hashing import sha256_json
+from tests.modelkiln.toy_builds import TARGET, make, reasons
 
 MakeKiln = Callable[..., Kiln]
-TARGET = "toy_a/words/toy-text"
 STEPS = ["ingest", "export", "convert", "reference", "verify"]
 
 
 def statuses(kiln: Kiln, text: str = TARGET) -> dict[str, Status]:
     resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(text)))
     return {name.rpartition("/")[2]: one.status for name, one in resolved.items()}
-
-
-def reasons(kiln: Kiln, text: str = TARGET) -> dict[str, list[str]]:
-    resolved = resolve_plan(kiln, make_plan(kiln, kiln.targets(text)))
-    return {name.rpartition("/")[2]: find_reasons(kiln, one) for name, one in resolved.items()}
-
-
-def make(kiln: Kiln, text: str = TARGET) -> dict[str, float]:
-    built = build(kiln, kiln.targets(text))
-    kiln.save_caches()
-    assert not built.failed
-    return {name.rpartition("/")[2]: seconds for name, seconds in built.seconds.items()}
 
 
 def test_a_new_target_is_pending_behind_its_first_step(make_kiln: MakeKiln) -> None:
