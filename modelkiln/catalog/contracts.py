@@ -18,6 +18,22 @@ from modelkiln.errors import UsageError
 
 ROOM = "contracts"
 MERGED = ("options", "parameters", "tolerances", "inert")
+# What the orchestrator alone reads; kept from stages and keys, for no graph depends on it.
+UNSEEN = frozenset(
+    {
+        "example",
+        "families",
+        "formats",
+        "models",
+        "parameters",
+        "profile",
+        "provider",
+        "quantization",
+        "summary",
+        "uses",
+        "yields",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +54,7 @@ class Contract:
             `track`; the provider has a module for each.
         yields: What its graphs compute, in words: random weights make that meaningless.
         graphs: As the file has them; `Target.graphs` are those of one target.
-        golden: The whole document, merged, without what no graph depends on: `extends`, `models`
-            and `uses`.
+        golden: The merged document, without what no graph depends on: see `UNSEEN`.
     """
 
     name: str
@@ -123,7 +138,7 @@ def _read_contract(
         quantization=_read_quantization(path, data),
         uses=tuple(need(data, "uses", list, path)) if "uses" in data else (),
         yields=str(data.get("yields", "mask")),
-        golden={name: value for name, value in data.items() if name not in ("models", "uses")},
+        golden={name: value for name, value in data.items() if name not in UNSEEN},
     )
 
 

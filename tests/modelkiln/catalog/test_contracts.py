@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from modelkiln.catalog.catalog import load_catalog
+from modelkiln.catalog.contracts import UNSEEN
 from modelkiln.errors import UsageError
 from tests.modelkiln.catalog.shared import CATALOG, FOLDER, SAM2, add_contract
 
@@ -15,6 +16,13 @@ def test_contracts_name_graphs_whole() -> None:
             for value in (*graph["inputs"], *graph["outputs"]):
                 assert value["dtype"] in ("float32", "int64")
                 assert all(isinstance(dim, int | str) for dim in value["dims"])
+
+
+def test_what_no_graph_depends_on_is_kept_from_stages() -> None:
+    for contract in CATALOG.contracts.values():
+        assert contract.formats
+        assert not UNSEEN & contract.golden.keys()
+        assert {"name", "version", "graphs", "options", "tolerances"} <= contract.golden.keys()
 
 
 def test_image_is_the_seven_input_contract() -> None:

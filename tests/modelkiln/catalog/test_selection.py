@@ -238,7 +238,6 @@ def test_what_sessions_need_is_in_the_contract_s_document() -> None:
     golden = {one.format.name: one.golden for one in targets(f"{IMAGE}/*")}
     assert golden["onnx-fp8"]["session"] == {"session.disable_quant_qdq": "1"}
     assert all("session" not in golden[name] for name in golden if name != "onnx-fp8")
-    assert golden["onnx-fp32"]["quantization"] == {"graphs": ["encoder"]}
 
 
 def test_only_graphs_that_are_too_large_for_one_file_have_another() -> None:
