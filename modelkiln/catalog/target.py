@@ -114,9 +114,31 @@ class Target:
 
     @property
     def graph_files(self) -> tuple[str, ...]:
-        """The files that hold the graphs, each with the one beside it if it has one."""
+        """The files that hold the graphs: one each, or, of an ONNX graph with its weights beside it,
+        two.
+        """
+        if self.format.files:
+            return tuple(self.engine_files.values())
         return tuple(
             graph[kind] for graph in self.graphs for kind in ("file", "data") if kind in graph
+        )
+
+    @property
+    def engine_files(self) -> dict[str, str]:
+        """What the file of each graph is called, by the graph's name, where the format names
+        them.
+        """
+        return {one["name"]: self.format.files.format(name=one["name"]) for one in self.graphs}
+
+    @property
+    def unpromised(self) -> frozenset[str]:
+        """The files of which another build may have other bytes: engines for ranges of shapes."""
+        if not self.format.files:
+            return frozenset()
+        return frozenset(
+            file
+            for name, file in self.engine_files.items()
+            if not all(dim.fixed for dims in self.profiles[name].values() for dim in dims)
         )
 
     @property
