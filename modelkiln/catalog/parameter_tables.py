@@ -11,7 +11,8 @@ values, each with the reason), and what its kind takes:
   `list_of = "graphs"`: some of the graphs that the contract has for it, those of its default; with
   `plus = true` a flag joins them with plus signs, and its commas name several targets; `alone` has
   those that no other may join;
-- `kind = "pictures"`: a folder of pictures; `kind = "sides"`: the picture's height and width.
+- `kind = "pictures"`: a folder of pictures; `kind = "sides"`: the picture's height and width;
+  `kind = "profile"`: other sizes for the contract's dynamic axes in engines.
 """
 
 from collections.abc import Mapping
@@ -28,10 +29,15 @@ from modelkiln.catalog.parameters import (
     SizeParameter,
     write_value,
 )
+from modelkiln.catalog.profile_parameter import ProfileParameter
 from modelkiln.catalog.tables import need
 from modelkiln.errors import UsageError
 
-_KINDS: Mapping[str, type[Parameter]] = {"pictures": PicturesParameter, "sides": SidesParameter}
+_KINDS: Mapping[str, type[Parameter]] = {
+    "pictures": PicturesParameter,
+    "profile": ProfileParameter,
+    "sides": SidesParameter,
+}
 
 
 def read_parameters(

@@ -16,6 +16,8 @@ from modelkiln.catalog.formats import Format
 from modelkiln.catalog.models import Model
 from modelkiln.catalog.parameters import Parameter, PicturesParameter, Value, entries
 from modelkiln.catalog.pictures import Pictures
+from modelkiln.catalog.profile_parameter import ProfileParameter, read_overrides
+from modelkiln.catalog.profiles import Range, Shapes, resolve_profiles
 from modelkiln.catalog.variants import Variant
 from modelkiln.catalog.weights import RandomWeights, Weights
 
@@ -105,6 +107,25 @@ class Target:
         """The graphs of the contract's document."""
         graphs: Sequence[Mapping[str, Any]] = self.golden["graphs"]
         return graphs
+
+    @cached_property
+    def profiles(self) -> Mapping[str, Shapes]:
+        """The sizes that an engine takes, by graph and input: the contract's, or the format's own.
+
+        Raises:
+            UsageError: They do not fit the graphs, or the contract has none.
+        """
+        return resolve_profiles(self.graphs, self.contract.profile, self._sizes)
+
+    @property
+    def _sizes(self) -> dict[str, Range]:
+        """What the format's parameters say of sizes, by axis."""
+        return {
+            key: sizes
+            for name, value in self.format_parameters.items()
+            if isinstance(self.format.parameters[name], ProfileParameter)
+            for key, sizes in read_overrides(value).items()
+        }
 
     @property
     def quantized(self) -> list[str]:
