@@ -1,9 +1,9 @@
 """Contracts: named, versioned graph signatures, one file each or several under one name.
 
 A file may extend another (`extends = "STEM"`, a file of contracts/ without its suffix): what it
-says replaces what that says; `options`, `parameters`, `tolerances` and `inert` are merged, entry by
-entry. It may be for some models alone (`models = ["sam2.1_*"]`), so that files of one `name` share
-it out.
+says replaces what that says; `options`, `parameters`, `tolerances`, `inert` and `profile` are
+merged, entry by entry (of `profile`, graph by graph). It may be for some models alone (`models =
+["sam2.1_*"]`), so that files of one `name` share it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,12 @@ from typing import Any
 
 from modelkiln.catalog.parameter_tables import read_parameters
 from modelkiln.catalog.parameters import Parameter
+from modelkiln.catalog.profiles import check_profile
 from modelkiln.catalog.tables import choose_models, find_files, load_merged, need
 from modelkiln.errors import UsageError
 
 ROOM = "contracts"
-MERGED = ("options", "parameters", "tolerances", "inert")
+MERGED = ("options", "parameters", "tolerances", "inert", "profile")
 # What the orchestrator alone reads; kept from stages and keys, for no graph depends on it.
 UNSEEN = frozenset(
     {
@@ -54,6 +55,8 @@ class Contract:
             `track`; the provider has a module for each.
         yields: What its graphs compute, in words: random weights make that meaningless.
         graphs: As the file has them; `Target.graphs` are those of one target.
+        profile: The sizes of dynamic axes in engines, by graph and axis; empty where there are no
+            engines of it. `Target.profiles` are those of one target.
         golden: The merged document, without what no graph depends on: see `UNSEEN`.
     """
 
@@ -73,6 +76,7 @@ class Contract:
     yields: str
     golden: Mapping[str, Any]
     quantization: Quantization = field(default=Quantization())
+    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_contracts(
@@ -122,6 +126,9 @@ def _read_contract(
     example = data.get("example")
     families = tuple(need(data, "families", list, path))
     known = [model for model, family in model_families.items() if family in families]
+    graphs = need(data, "graphs", list, path)
+    profile = data.get("profile", {})
+    check_profile(path, graphs, profile)
     return Contract(
         name=need(data, "name", str, path),
         version=need(data, "version", int, path),
@@ -134,7 +141,8 @@ def _read_contract(
         example=_find(folders, "examples", example) if example else None,
         parameters=read_parameters(data.get("parameters", {}), path, "contract"),
         options=data.get("options", {}),
-        graphs=tuple(need(data, "graphs", list, path)),
+        graphs=tuple(graphs),
+        profile=profile,
         quantization=_read_quantization(path, data),
         uses=tuple(need(data, "uses", list, path)) if "uses" in data else (),
         yields=str(data.get("yields", "mask")),
