@@ -19,7 +19,7 @@ def scale_of(largest: float, steps: int, *, half: bool = False) -> np.float32:
     Args:
         largest: The magnitude.
         steps: How many steps there are from 0.
-        half: Whether the scale has to be a number of float16, if one can hold it.
+        half: Whether the scale has to be a number of float16.
     """
     return np.float32(_find_scales(np.array(largest, dtype=np.float32), steps, half))
 
@@ -33,9 +33,7 @@ def _find_scales(largest: NDArray[np.float32], steps: int, half: bool) -> NDArra
         # Upwards, or the largest value would not fit any more; and nothing below normal numbers.
         rounded = scales.astype(np.float16)
         rounded = np.where(rounded < scales, np.nextafter(rounded, np.float16(np.inf)), rounded)
-        rounded = np.maximum(rounded.astype(np.float32), np.float32(np.finfo(np.float16).tiny))
-        # What float16 cannot hold stays in float32, with all that it is a scale of.
-        scales = np.where(np.isfinite(rounded), rounded, scales)
+        scales = np.maximum(rounded.astype(np.float32), np.float32(np.finfo(np.float16).tiny))
     return np.where(largest > 0, scales, np.float32(1)).astype(np.float32)
 
 

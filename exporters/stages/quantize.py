@@ -28,7 +28,12 @@ from exporters.graphs.structure import (
     set_metadata,
 )
 from exporters.memory import return_freed_memory
-from exporters.precision.float16_range import bound_values, describe_range, find_overflowing
+from exporters.precision.float16_range import (
+    LARGEST,
+    bound_values,
+    describe_range,
+    find_overflowing,
+)
 from exporters.precision.layers import find_layers
 from exporters.precision.qdq import Layout, QdqWriter
 from exporters.protocol import Result, StageError, Step, as_sentence, report_progress, write_json
@@ -224,8 +229,18 @@ class _Quantizer:
             fp8=self._mode is Mode.FP8,
             qdq_weights=bool(self._step.param("qdq_for_weights")),
             half=self._half,
+            wide=self._find_wide(),
         )
         return model, writer.write(self._chosen)
+
+    def _find_wide(self) -> list[str]:
+        """Return the layers that float16 cannot hold, by their outputs."""
+        return [
+            layer.output
+            for layer in self._chosen
+            if self._ranges.get(layer.input, 0) > LARGEST
+            or self._largest.get(layer.output, 0) > LARGEST
+        ]
 
     def _count_integer_kernels(self) -> int:
         """Return how many layers the options let onnxruntime's CPU provider compute in integers.

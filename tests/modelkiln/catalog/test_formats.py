@@ -33,7 +33,7 @@ def test_formats_of_lower_precision_replace_float32_and_have_gates() -> None:
             "cosine": {"cls_token": 0.999},
         }
         assert one.weights == (0.5 if half else 0.3)
-        assert ("calibrate" in one.stages) == (name in ("onnx-int8", "onnx-fp8"))
+        assert ("calibrate" in one.stages) == (name != "onnx-int8-dynamic")
     base = CATALOG.formats["onnx-fp32"]
     assert (base.replaces, base.environment, base.parameters) == ("", "", {})
 
