@@ -1,7 +1,7 @@
 """The tests of exporters/ mirror it: a file test_MODULE.py for each module that does something.
 
 Those under tests/exporters/ run on the Python of the environment `export`, those under
-tests/quantize/ on that of `quantize`; a module's tests may lie in either.
+tests/quantize/ and tests/rtx/ on those of `quantize` and `rtx`; a module's may lie in any of them.
 """
 
 import ast
@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parents[1]
-ROOMS: Final = (ROOT / "tests" / "exporters", ROOT / "tests" / "quantize")
+ROOMS: Final = tuple(ROOT / "tests" / one for one in ("exporters", "quantize", "rtx"))
 
 # What has no file of tests of its own, and where it is tested instead.
 UNTESTED: Final = {
@@ -33,7 +33,7 @@ def _acts(path: Path) -> bool:
 
 
 def _test_of(path: Path) -> str:
-    """Return where the tests of a module lie, below either room."""
+    """Return where the tests of a module lie, below any room."""
     below = path.relative_to(ROOT / "exporters")
     return below.with_name(f"test_{below.stem.strip('_')}.py").as_posix()
 

@@ -15,7 +15,7 @@ ROOT: Final = Path(__file__).parents[1]
 ORDER: Final = (
     ("protocol",),
     ("memory", "upstream"),
-    ("graphs", "media", "weights"),
+    ("graphs", "media", "tensorrt", "weights"),
     ("checks", "precision"),
     ("dinov2", "sam2"),
     ("stages",),

@@ -92,6 +92,7 @@ def build_engine(
     Raises:
         StageError: The compiler refuses it, or the process was asked to end (exit code 130).
     """
+    network.log.listen()
     config = _configure(network, shapes, settings, shown)
     with _stopping_at_signals() as stopping:
         progress = Progress(on_fraction)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporters.tensorrt.log import Log
+from exporters.tensorrt.log import Log, clean
 from exporters.tensorrt.refusals import explain
 
 DTYPES: Final[Mapping[str, str]] = {
@@ -71,7 +71,7 @@ class Network:
         self.definition = self.builder.create_network(typed)
         self._parser = trt.OnnxParser(self.definition, self.log.logger)
         if not self._parser.parse_from_file(str(path)):
-            said = [*_parser_errors(self._parser), *self.log.said()]
+            said = list(_parser_errors(self._parser)) or self.log.said()
             raise explain(f"TensorRT's parser does not take the graph {shown}.", said)
 
     @property
@@ -122,4 +122,5 @@ def _parser_errors(parser: Any) -> Iterator[str]:
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         node = " ".join(filter(None, (error.node_operator(), error.node_name())))
-        yield f"{error.code().name}{f' at {node}' if node else ''}: {' '.join(error.desc().split())}"
+        place = f" at {node}" if node else ""
+        yield f"{error.code().name}{place}: {clean(error.desc())}"

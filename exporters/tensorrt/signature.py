@@ -50,23 +50,23 @@ def find_differences(
         lines.extend(
             line
             for value, tensor in zip(wanted, found, strict=True)
-            for line in _differences_of(value, tensor, axes)
+            for line in _differences_of(f"the {kind[:-1]} {tensor.name}", value, tensor, axes)
         )
     return lines
 
 
 def _differences_of(
-    value: Mapping[str, Any], tensor: Tensor, axes: Mapping[str, Axis]
+    shown: str, value: Mapping[str, Any], tensor: Tensor, axes: Mapping[str, Axis]
 ) -> Iterator[str]:
     if tensor.dtype != value["dtype"]:
-        yield f"{tensor.name} is {tensor.dtype}, and the contract's {value['dtype']}"
+        yield f"{shown} is {tensor.dtype}, and the contract's {value['dtype']}"
     dims = value["dims"]
     same = len(dims) == len(tensor.dims) and all(
         _fits(dim, found, axes) for dim, found in zip(dims, tensor.dims, strict=True)
     )
     if not same:
         yield (
-            f"{tensor.name} has dims {list(tensor.dims)}, "
+            f"{shown} has dims {list(tensor.dims)}, "
             f"and the contract's are [{', '.join(map(str, dims))}]"
         )
 
@@ -108,7 +108,7 @@ def find_shape_faults(inputs: Sequence[Tensor], shapes: Shapes) -> list[str]:
                 faults.append(f"the input {name} has open dims, and no shapes are given for it")
             continue
         low, opt, high = (list(one) for one in shapes[name])
-        text = f"{name}: {low} to {high}, best {opt}"
+        text = f"the input {name}, {low} to {high}, best {opt}"
         if not len(low) == len(opt) == len(high) == len(dims):
             faults.append(f"{text}: the input has {len(dims)} dims")
         elif not all(1 <= a <= b <= c for a, b, c in zip(low, opt, high, strict=True)):

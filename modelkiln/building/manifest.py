@@ -7,6 +7,7 @@ from typing import Any
 
 from modelkiln import __version__
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.tensorrt import describe_tensorrt
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import FileWeights, OfficialWeights, RandomWeights
 from modelkiln.errors import UsageError, VerificationFailure
@@ -44,6 +45,8 @@ def make_manifest(
         more["format_parameters"] = describe_format(target)
     if target.format.session:
         more["session"] = dict(target.format.session)
+    if (tensorrt := describe_tensorrt(target)) is not None:
+        more["tensorrt"] = tensorrt
     steps = {name: records[name] for name in plan.needed_by(one)}
     return {
         "modelkiln": __version__,

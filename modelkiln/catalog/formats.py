@@ -46,6 +46,8 @@ class Format:
         options: What its stages are told.
         session: Configuration entries that every session of onnxruntime needs to run it.
         gates: Bounds of what it may lose.
+        tensorrt: With which values of its parameters TensorRT's parser takes its graphs, each a
+            case of its own; empty where it takes none, one case without values where it takes all.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Format:
     options: Mapping[str, Any] = field(default_factory=dict)
     session: Mapping[str, str] = field(default_factory=dict)
     gates: Mapping[str, Any] = field(default_factory=dict)
+    tensorrt: tuple[Mapping[str, Value], ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     @property
@@ -109,6 +112,7 @@ def _read_format(path: Path, data: Mapping[str, Any]) -> Format:
     opset = data.get("opset", 0)
     if type(opset) is not int:
         raise _wrong(path, "`opset` must be an integer", opset)
+    parameters = read_parameters(data.get("parameters", {}), path, "format")
     return Format(
         name=path.stem,
         summary=need(data, "summary", str, path),
@@ -125,7 +129,8 @@ def _read_format(path: Path, data: Mapping[str, Any]) -> Format:
         options=data.get("options", {}),
         session=session,
         gates=data.get("gates", {}),
-        parameters=read_parameters(data.get("parameters", {}), path, "format"),
+        tensorrt=_read_tensorrt(path, data.get("tensorrt", False), parameters),
+        parameters=parameters,
     )
 
 
@@ -134,6 +139,17 @@ def _read_unavailable(data: Mapping[str, Any], path: Path) -> tuple[str, ...]:
         return ()
     table = need(data, "unavailable", dict, path)
     return need(table, "why", str, path), need(table, "next", str, path)
+
+
+def _read_tensorrt(
+    path: Path, given: Any, parameters: Mapping[str, Parameter]
+) -> tuple[Mapping[str, Value], ...]:
+    if isinstance(given, bool):
+        return ({},) if given else ()
+    if not isinstance(given, list) or not all(isinstance(one, dict) and one for one in given):
+        raise _wrong(path, "`tensorrt` must be true, false or a list of parameters' values", given)
+    cases = [_read_preset(path, path.stem, parameters, one) for one in given]
+    return tuple(cases)
 
 
 def _wrong(path: Path, what: str, found: object) -> UsageError:
@@ -162,24 +178,27 @@ def read_presets(
                     f"The formats are {', '.join(formats)}.",
                     "Correct the file.",
                 )
-            values = _read_preset(path, formats[name], need(data, name, dict, path))
+            table = need(data, name, dict, path)
+            values = _read_preset(path, name, formats[name].parameters, table)
             for model in chosen:
                 presets.setdefault((model, name), {}).update(values)
     return presets
 
 
-def _read_preset(path: Path, one: Format, table: Mapping[str, Any]) -> dict[str, Value]:
+def _read_preset(
+    path: Path, owner: str, parameters: Mapping[str, Parameter], table: Mapping[str, Any]
+) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for name, value in table.items():
-        if name not in one.parameters:
+        if name not in parameters:
             raise UsageError(
-                f"{path}: {one.name} has no parameter {name!r}.",
-                f"It has {', '.join(one.parameters) or 'none'}.",
+                f"{path}: {owner} has no parameter {name!r}.",
+                f"It has {', '.join(parameters) or 'none'}.",
                 "Correct the file.",
             )
         text = str(value).lower() if isinstance(value, bool) else str(value)
         try:
-            values[name] = one.parameters[name].parse(text)
+            values[name] = parameters[name].parse(text)
         except UsageError as error:
             raise UsageError(f"{path}: {error.what}", error.why, "Correct the file.") from error
     return values

@@ -13,15 +13,11 @@ Flags override entries, by `AXIS` in every graph that has it or by `GRAPH.AXIS` 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, Final
 
 from modelkiln.catalog.dims import evaluate
 from modelkiln.errors import UsageError
-
-# TensorRT counts the elements of a tensor in 31 bits.
-MOST_ELEMENTS: Final = 2**31 - 1
 
 _CORRECT: Final = "Correct the file."
 
@@ -209,8 +205,8 @@ def resolve_profile(
         overrides: By axis.
 
     Raises:
-        UsageError: An axis has no entry or a wrong one, an override names no axis of this graph or
-            contradicts what follows from others, or an input would have too many elements.
+        UsageError: An axis has no entry or a wrong one, or an override names no axis of this graph
+            or contradicts what follows from others.
     """
     axes, name = find_axes(graph), graph["name"]
     for axis in overrides:
@@ -242,14 +238,12 @@ def resolve_profile(
                 f"Leave {axis} out of --profile, or change what it follows from.",
             )
         ranges[axis] = computed
-    shapes = {
+    return {
         value["name"]: tuple(
             ranges[dim] if isinstance(dim, str) else Range(dim, dim, dim) for dim in value["dims"]
         )
         for value in graph["inputs"]
     }
-    _require_room(name, shapes)
-    return shapes
 
 
 def _compute(text: str, graph: Mapping[str, Any], ranges: Mapping[str, Range]) -> Iterator[int]:
@@ -270,17 +264,6 @@ def _require_possible(graph: str, axis: str, sizes: Range) -> None:
             sizes.problem,
             f"Correct {axis}: --profile {axis}=MIN:OPT:MAX",
         )
-
-
-def _require_room(graph: str, shapes: Shapes) -> None:
-    for value, shape in shapes.items():
-        most = [one.max for one in shape]
-        if prod(most) > MOST_ELEMENTS:
-            raise UsageError(
-                f"{graph}: {value} cannot be {'x'.join(map(str, most))}.",
-                f"These are {prod(most)} elements, and TensorRT takes {MOST_ELEMENTS} in a tensor.",
-                "Give smaller sizes: --profile AXIS=MIN:OPT:MAX",
-            )
 
 
 def _unknown(key: str, why: str) -> UsageError:

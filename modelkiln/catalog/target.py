@@ -128,6 +128,16 @@ class Target:
         }
 
     @property
+    def fits_tensorrt(self) -> bool:
+        """Whether TensorRT's parser takes the graphs, with these values of the format's
+        parameters."""
+        values = self.format_parameters
+        return any(
+            all(values[name] == value for name, value in one.items())
+            for one in self.format.tensorrt
+        )
+
+    @property
     def quantized(self) -> list[str]:
         """The names of the graphs that the format gives lower precision."""
         chosen = self.format_parameters.get("graphs_to_quantize")
@@ -135,8 +145,8 @@ class Target:
 
     @property
     def graph_files(self) -> tuple[str, ...]:
-        """The files that hold the graphs: one each, or, of an ONNX graph with its weights beside it,
-        two.
+        """The files that hold the graphs: one each, or two where weights lie beside an ONNX
+        graph.
         """
         if self.format.files:
             return tuple(self.engine_files.values())

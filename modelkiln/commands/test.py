@@ -30,7 +30,7 @@ HOST_SOURCES = (
     "tests/full_size",
     *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("tests/test_*.py")),
 )
-EXPORT_SOURCES = ("exporters", "bench/sides", "web", "tests/quantize")
+EXPORT_SOURCES = ("exporters", "bench/sides", "web", "tests/quantize", "tests/rtx")
 # What `make test` leaves out, for it takes minutes and hardly differs from what it runs.
 THOROUGH = "thorough"
 # Each worker imports all tests first, and with more of them the longest file is what is waited for.
@@ -65,6 +65,7 @@ def run_tests(kiln: Kiln, only: str = "", *, as_json: bool = False) -> None:
             _room_pytest(kiln, "export", "tests/exporters", "tests/bench/sides", *_in_parallel())
         ],
         "quantize": lambda: [_room_pytest(kiln, "quantize", "tests/quantize")],
+        "rtx": lambda: [_room_pytest(kiln, "rtx", "tests/rtx")],
         "containers": lambda: [_pytest("not full_size", room="tests/containers")],
         "full-size": lambda: [_pytest("full_size and not thorough")],
         THOROUGH: lambda: [_pytest("full_size and thorough")],
@@ -136,7 +137,7 @@ def _in_parallel() -> list[str]:
 
 
 def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
-    rooms = ("exporters", "bench/sides", "quantize", "toy")
+    rooms = ("exporters", "bench/sides", "quantize", "rtx", "toy")
     elsewhere = [f"--ignore=tests/{one}" for one in rooms]
     # -rs: what was left out, for want of an engine or of Node, is told with the reason.
     command = [sys.executable, "-m", "pytest", room, "-rs", *elsewhere]
@@ -146,7 +147,8 @@ def _pytest(marked: str, *options: str, room: str = "tests") -> list[str]:
 def _room_pytest(kiln: Kiln, environment: str, *rooms: str) -> list[str]:
     """Test that run on the Python of an environment."""
     python = kiln.provisioner.python(environment)
-    lock = REPOSITORY / "tests" / "exporters" / "requirements.txt"
+    own = REPOSITORY / "tests" / environment / "requirements.txt"
+    lock = own if own.is_file() else REPOSITORY / "tests" / "exporters" / "requirements.txt"
     tools = kiln.provisioner.tools("pytest", lock, python)
     return ["env", f"PYTHONPATH={tools}", str(python), "-m", "pytest", *rooms]
 

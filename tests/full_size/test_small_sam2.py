@@ -65,6 +65,16 @@ def test_treedect_is_verified_too(built: Path) -> None:
     assert manifest["verification"]["lowest_iou"] >= 0.999
 
 
+def test_manifests_have_tensorrt_s_shapes_where_its_parser_takes_the_graphs(built: Path) -> None:
+    found = {}
+    for path in built.glob("image/onnx-*/manifest.json"):
+        said = json.loads(path.read_text()).get("tensorrt")
+        found[path.parent.name] = said and said["decoder"]["nv"]["nv_profile_max_shapes"]
+    assert found.pop("onnx-fp32") == found.pop("onnx-fp16") == found["onnx-fp8"]
+    assert str(found.pop("onnx-fp8")).startswith("point_coords:20x8x2,point_labels:20x8")
+    assert found == {"onnx-int8": None, "onnx-int8-dynamic": None}
+
+
 @pytest.mark.parametrize("name", LEAST_DECIBELS)
 def test_every_format_is_assessed(built: Path, name: str) -> None:
     folder = built / "image" / name

@@ -27,8 +27,8 @@ def doctor(kiln: "Kiln", json: bool = False) -> None:
 @command(
     "test",
     help={
-        "only": "lint, host, exporters, quantize, containers, full-size, thorough; several with"
-        " commas"
+        "only": "lint, host, exporters, quantize, rtx, containers, full-size, thorough; several"
+        " with commas"
     },
 )
 def run_tests(kiln: "Kiln", only: str = "", json: bool = False) -> None:

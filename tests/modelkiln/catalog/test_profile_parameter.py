@@ -133,7 +133,7 @@ def test_sizes_that_a_target_has_anyway_are_not_spelled(select: Select) -> None:
     [
         ("num_point=1", "Did you mean num_points"),
         ("mask_decodr.batch=1", "Did you mean mask_decoder"),
-        ("num_frames=1:1:99999999", "elements, and TensorRT takes"),
+        ("memory_encoder.num_points=1", "dynamic axes of memory_encoder's inputs are batch."),
     ],
 )
 def test_sizes_that_do_not_fit_are_told_when_a_target_is_chosen(
@@ -143,7 +143,7 @@ def test_sizes_that_do_not_fit_are_told_when_a_target_is_chosen(
         select(f"{TRACKER}/engine", profile=profile)
     assert said in caught.value.why and caught.value.exit_code == 2
     token = PARAMETER.spell(PARAMETER.parse(profile))
-    with pytest.raises(UsageError, match=r"cannot|do not have"):
+    with pytest.raises(UsageError, match="do not have"):
         select(f"{TRACKER}/engine@{token}")
 
 

@@ -117,7 +117,6 @@ def test_what_follows_from_others_follows_from_overrides() -> None:
         ("count", sizes(1, 8, 7), "each at least the one before, and these are 1, 8 and 7."),
         ("count", sizes(0, 1, 7), "Sizes are 1 or more, and its smallest is 0."),
         ("rows", sizes(36, 36, 36), f"It follows from other sizes, {ROWS}, and is 36:256:288."),
-        ("batch", sizes(1, 1, 2**30), "These are 274877906944 elements, and TensorRT takes"),
     ],
 )
 def test_a_wrong_override_is_told(key: str, given: Range, said: str) -> None:
@@ -129,13 +128,6 @@ def test_what_follows_may_be_given_as_it_is() -> None:
     assert resolve_profiles([GRAPH, SECOND], PROFILE, given) == resolve_profiles(
         [GRAPH, SECOND], PROFILE, {}
     )
-
-
-def test_an_input_has_at_most_so_many_elements() -> None:
-    graph = {"name": "a", "inputs": [{"name": "x", "dims": ["n", 2**16]}]}
-    assert resolve_profile(graph, {"n": 2**15 - 1}, {})
-    with pytest.raises(UsageError, match="x cannot be 32768x65536"):
-        resolve_profile(graph, {"n": 2**15}, {})
 
 
 def test_an_axis_without_an_entry_is_told_with_a_way_out() -> None:

@@ -1,0 +1,1 @@
+"""Tests of engines: they run on the Python of the environment `rtx`."""
