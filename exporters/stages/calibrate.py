@@ -66,9 +66,7 @@ def run(step: Step) -> Result:
         for name in wanted
     }
     everything = step.param("observe") == "tensors"
-    values = {
-        name: find_observed(read_graph(files[name])) if everything else [] for name in wanted
-    }
+    values = {name: find_observed(read_graph(files[name])) if everything else [] for name in wanted}
     feed = _find_feed(step, golden, wanted)
     scratch = step.out.parent / "calibrate"
     scratch.mkdir()

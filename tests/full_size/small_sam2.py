@@ -23,7 +23,10 @@ _OVERRIDES: Final = (
 
 
 def write_catalog(folder: Path, *contracts: str) -> None:
-    """Writes the model and these contracts of the catalog, each the name of its file, for it."""
+    """Writes the model and these contracts of the catalog, each the name of its file, for it.
+
+    What a file extends is written too.
+    """
     models = (REPOSITORY / "catalog" / "models" / "sam2.toml").read_text(encoding="utf-8")
     entry = re.search(r'^\[models\."sam2\.1_hiera_tiny"\]\n(?:.+\n)+', models, re.MULTILINE)
     assert entry is not None
@@ -34,12 +37,17 @@ def write_catalog(folder: Path, *contracts: str) -> None:
     text = _replace(text, 'patches = "', f'patches = "{REPOSITORY}/')
     text = _replace(text, "overrides = []", f"overrides = {list(_OVERRIDES)}")
     _write(folder / "models" / "sam2_small.toml", text)
-    for stem in contracts:
-        file = f"{stem}.toml"
+    waiting = list(contracts)
+    while waiting:
+        file = f"{waiting.pop()}.toml"
         text = (REPOSITORY / "catalog" / "contracts" / file).read_text(encoding="utf-8")
-        text = _replace(text, 'families = ["sam2"]', f'families = ["{_FAMILY}"]')
+        if base := re.search(r'^extends = "(.+)"$', text, re.MULTILINE):
+            text = _replace(text, base[0], f'extends = "small-{base[1]}"')
+            waiting.append(base[1])
+        else:
+            text = _replace(text, 'families = ["sam2"]', f'families = ["{_FAMILY}"]')
+            text = _replace(text, "size = 1024", f"size = {_SIDE}")
         text = text.replace('models = ["sam2.1_*"]', f'models = ["{MODEL}"]')
-        text = _replace(text, "size = 1024", f"size = {_SIDE}")
         text = re.sub(r"dims = \[([^\]]*)\]", _shrink, text)
         _write(folder / "contracts" / f"small-{file}", text)
 

@@ -27,7 +27,7 @@ def plan(making: Making) -> str:
         "quantized": target.quantized,
         "preprocessing": dict(base.golden.get("preprocessing", {})),
         "options": dict(target.contract.options),
-        "op_types": entries(values.get("op_types_to_quantize", "")),
+        "op_types": entries(op_types) if (op_types := values.get("op_types_to_quantize")) else [],
         "observe": _observed(target),
         "calib_method": values.get("calib_method", "max"),
         "calib_size": picture_count(values),

@@ -105,7 +105,9 @@ def test_what_float16_cannot_hold_stays_in_float32(pictures: list[Path], tmp_pat
     assert [one["tensor"] for one in said["close"]] == ["loudest", "louder"]
     assert not any(one["float16"] for one in said["close"])
     assert said["largest"] == {"tensor": "loudest", "largest": largest["loudest"]}
-    types = {one.name: one.type.tensor_type.elem_type for one in onnx.load(checked).graph.value_info}
+    types = {
+        one.name: one.type.tensor_type.elem_type for one in onnx.load(checked).graph.value_info
+    }
     assert types["high"] == types["low"] == onnx.TensorProto.FLOAT16
 
 
@@ -146,9 +148,7 @@ def test_what_comes_close_is_named_and_becomes_float16(
     found = run_calibrate(tmp_path / "seen", graph, pictures, observe="tensors")
     made, document, _ = run_quantize(tmp_path / "made", graph, found, mode="fp16", opset=19)
     said = document["graphs"]["encoder"]["float16"]
-    assert said["close"] == [
-        {"tensor": "high", "largest": pytest.approx(40000), "float16": True}
-    ]
+    assert said["close"] == [{"tensor": "high", "largest": pytest.approx(40000), "float16": True}]
     assert (said["kept"], said["limit"]) == ([], 65504)
     expected = run_graph(graph, make_picture(7))
     assert 0 < relative_error(expected, run_graph(made, make_picture(7))) < 0.005
