@@ -32,7 +32,6 @@ UNSEEN = frozenset(
         "quantization",
         "summary",
         "uses",
-        "yields",
     }
 )
 
