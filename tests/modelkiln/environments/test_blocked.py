@@ -1,0 +1,160 @@
+"""Packages that an index blocks or has not got: as uv says it, as pip does, and for real."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from modelkiln.containers.wheelhouse import fetch
+from modelkiln.environments.blocked import find_blocked
+from modelkiln.environments.cache import ensure
+from modelkiln.environments.environment import Environment
+from modelkiln.environments.lockfile import Locked
+from modelkiln.errors import EnvironmentFailure, PinError
+from tests.modelkiln.misbehaving import Told
+from tests.modelkiln.toy_packages import Index, make_environment, make_wheel
+
+LOCKED = (Locked(name="some-libs", version="1.7", text=""),)
+
+REFUSED = "answers 403 Forbidden"
+ABSENT = "has not got it"
+URL = "http://index.example/some_libs-1.7-py3-none-any.whl"
+
+
+def blocked(said: str) -> EnvironmentFailure | None:
+    return find_blocked(said, LOCKED, prefix="UV_", log="The log.")
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            "error: No solution found when resolving dependencies\n  cause: Because some-libs was "
+            "not found in the package\n  registry and you require some-libs==1.7, we can conclude",
+            ABSENT,
+        ),
+        (
+            "cause: Because some-libs was not found in the package registry and you require\n\n"
+            "hint: An index (http://index.example) returned a 403 Forbidden error. Check that",
+            REFUSED,
+        ),
+        ("cause: Because there is no version of some-libs==1.7 and you require it", ABSENT),
+        (
+            f"error: Failed to download `some-libs==1.7`\n  cause: Failed to fetch: {URL}\n"
+            f"  cause: HTTP status client error (403 Forbidden) for url ({URL})",
+            REFUSED,
+        ),
+        ("ERROR: No matching distribution found for some_libs==1.7", ABSENT),
+        (
+            f"ERROR: Could not install requirement some-libs==1.7 from {URL} because of HTTP error "
+            f"403 Client Error: Forbidden for url: {URL} for URL {URL}",
+            REFUSED,
+        ),
+    ],
+)
+def test_the_package_is_named_with_what_the_index_answers(said: str, why: str) -> None:
+    error = blocked(said)
+    assert error is not None and error.exit_code == 4
+    assert error.what == "The package index does not give some-libs 1.7."
+    assert why in error.why and "company's mirror" in error.why and "NVIDIA" in error.why
+    assert "UV_INDEX" in error.next and error.next.endswith("The log.")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: Failed to build `some-libs==1.7`",
+        f"error: Failed to download `some-libs==1.7`\n cause: Failed to fetch: {URL} dns error",
+        f"error: Failed to download `some-libs==1.7`\n cause: HTTP status server error "
+        f"(503 Service Unavailable) for url ({URL})",
+        "ProxyError('Cannot connect to proxy.', OSError('Tunnel connection failed: 403 Forbidden')",
+        "",
+    ],
+)
+def test_another_failure_is_not_taken_for_it(said: str) -> None:
+    assert blocked(said) is None
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    folder = tmp_path / "packages"
+    make_wheel(folder, "withheld")
+    make_wheel(folder, "plain")
+    return folder
+
+
+@pytest.fixture
+def locked(tmp_path: Path, packages: Path) -> Environment:
+    names = ("plain", "withheld")
+    files = {f"{one}==1.0": packages / f"{one}-1.0-py3-none-any.whl" for one in names}
+    return make_environment(tmp_path / "docker", files, selftest="import plain, withheld\n")
+
+
+@pytest.fixture
+def mirror(packages: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    made = Index(packages, "secret")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", made.url)
+    monkeypatch.setenv("PIP_INDEX_URL", made.url)
+    with made.serving():
+        yield made
+
+
+def install(locked: Environment, cache: Path) -> Path:
+    return ensure(locked, cache=cache, on_progress=Told())
+
+
+def gather(locked: Environment, cache: Path) -> Path:
+    return fetch(locked, cache=cache, offline=False, on_progress=Told())
+
+
+@pytest.mark.parametrize(("way", "prefix"), [(install, "UV"), (gather, "PIP")])
+@pytest.mark.parametrize(
+    ("end", "status", "why"),
+    [
+        ("/withheld/", 404, ABSENT),
+        ("/withheld-1.0-py3-none-any.whl", 403, REFUSED),
+    ],
+)
+def test_uv_and_pip_say_so_and_a_folder_of_packages_helps(
+    mirror: Index,
+    locked: Environment,
+    packages: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Callable[[Environment, Path], Path],
+    prefix: str,
+    end: str,
+    status: int,
+    why: str,
+) -> None:
+    """The words are those of the real programs, and what the error tells to do is enough."""
+    mirror.blocked = {end: status}
+    with pytest.raises(EnvironmentFailure) as caught:
+        way(locked, tmp_path / "cache")
+    assert caught.value.what == "The package index does not give withheld 1.0."
+    assert why in caught.value.why
+    assert f"{prefix}_FIND_LINKS=FOLDER {prefix}_NO_INDEX=1" in caught.value.next
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv(f"{prefix}_FIND_LINKS", str(packages))
+    monkeypatch.setenv(f"{prefix}_NO_INDEX", "1")
+    assert way(locked, tmp_path / "cache").exists()
+
+
+def test_the_file_in_the_folder_has_to_be_the_one_of_the_lock(
+    mirror: Index,
+    locked: Environment,
+    packages: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_wheel(packages, "withheld", "EVIL = 1\n")
+    monkeypatch.setenv("UV_FIND_LINKS", str(packages))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    with pytest.raises(PinError, match="not the one that the lock names"):
+        install(locked, tmp_path / "cache")
