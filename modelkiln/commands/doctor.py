@@ -18,12 +18,19 @@ def examine(kiln: Kiln, *, as_json: bool = False) -> None:
     Raises:
         EnvironmentFailure: something stops every build.
     """
-    names = sorted({model.environment for model in kiln.catalog.models.values()})
+    names = {model.environment for model in kiln.catalog.models.values()}
+    formats: dict[str, list[str]] = {}
+    for one in kiln.catalog.formats.values():
+        if one.environment and one.environment not in names:
+            formats.setdefault(one.environment, []).append(one.name)
     findings = diagnose(
         Surroundings(
             artifacts=kiln.artifacts,
             cache=kiln.cache,
-            environments=[kiln.provisioner.environment(name) for name in names],
+            environments=[
+                kiln.provisioner.environment(name) for name in sorted(names | set(formats))
+            ],
+            formats={name: sorted(named) for name, named in formats.items()},
             checkpoints=[model.checkpoint for model in kiln.catalog.models.values()],
             offline=kiln.options.offline,
         )

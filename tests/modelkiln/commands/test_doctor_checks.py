@@ -1,6 +1,7 @@
 """modelkiln.commands.doctor_checks: each check finds what is wrong, and says what mends it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,35 @@ def test_environment_is_looked_for(here: Surroundings) -> None:
     (folder / "environment.json").write_text("{}")
     (folder / "bin" / "python").symlink_to("/bin/sh")
     assert by_name(check_environments(here))["environment export"].severity is Severity.GOOD
+
+
+def test_an_environment_of_formats_alone_stops_no_build(
+    here: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = replace(
+        here,
+        environments=[*here.environments, environment("rtx")],
+        formats={"rtx": ["rtx-fp16", "rtx-fp32"]},
+    )
+    found = by_name(check_environments(replace(more, offline=False)))["environment rtx"]
+    assert (found.severity, found.remedy) == (Severity.NOTE, "")
+    assert "the first build of rtx-fp16, rtx-fp32 installs it" in found.message
+    found = by_name(check_environments(more))["environment rtx"]
+    assert found.severity is Severity.WARNING and "without --offline" in found.remedy
+    # 6.0 GB for the environment of every build, and 0.29 more for that of two formats.
+    for free, severity in ((5_999, "problem"), (6_000, "warning"), (6_300, "good")):
+        monkeypatch.setattr(doctor_checks, "disk_free", lambda _, free=free: free * 1_000_000)
+        found = by_name(check_disk(more))["cache"]
+        assert found.severity is Severity(severity)
+        assert found.severity is not Severity.WARNING or "6.3 GB" in found.message
+
+
+def test_an_older_glibc_is_told(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelkiln.environments.environment.glibc_version", lambda: "2.27")
+    found = by_name(check_environments(here))["environment export"]
+    assert found.severity is Severity.WARNING
+    assert "glibc 2.28 or later" in found.message and "glibc 2.27" in found.message
+    assert "--runner docker" in found.remedy
 
 
 def test_unreachable_host_is_a_warning(here: Surroundings) -> None:
