@@ -20,6 +20,7 @@ from modelkiln.environments.environment import DESCRIPTION, Environment
 from modelkiln.environments.install import making, read_settings, remove
 from modelkiln.environments.lockfile import Locked, normalize, read_lock
 from modelkiln.environments.uv import installer_variables, is_network
+from modelkiln.environments.wheels import split
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.util.console import OnProgress
 from modelkiln.util.flock import Held, exclude, hold
@@ -201,13 +202,12 @@ def _fetch(environment: Environment, place: Path, offline: bool, on_progress: On
 
 
 def _download(pip: _Pip, packages: Sequence[Locked], made: Path, on_progress: OnProgress) -> None:
-    if not packages:
-        return
-    lock = _write(packages, made / "work" / "lock.txt")
     options = [f"--platform={one}" for one in PLATFORMS] + [f"--abi={one}" for one in _ABIS]
-    command = ["download", "--require-hashes", "--no-deps", "--no-build-isolation"]
-    command += [*_ANY_KIND, *_PYTHON, *options, "--requirement", str(lock), "--dest", str(made)]
-    pip.start(command, on_progress, packages)
+    for part, where in split(packages):
+        lock = _write(part, made / "work" / "lock.txt")
+        command = ["download", "--require-hashes", "--no-deps", "--no-build-isolation", *where]
+        command += [*_ANY_KIND, *_PYTHON, *options, "--requirement", str(lock), "--dest", str(made)]
+        pip.start(command, on_progress, part)
 
 
 def _install(
@@ -277,6 +277,6 @@ def _failure(said: str, log: Path, packages: Sequence[Locked]) -> KilnError:
             "Check the network; behind a proxy or an own certificate authority, set HTTPS_PROXY or "
             f"PIP_CERT. {kept}",
         )
-    if blocked := find_blocked(said, packages, prefix="PIP_", log=kept):
+    if blocked := find_blocked(said, packages, index="PIP_INDEX_URL", log=kept):
         return blocked
     return EnvironmentFailure("The packages cannot be fetched.", said, kept)

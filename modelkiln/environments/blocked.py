@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from modelkiln.environments.lockfile import Locked, normalize
+from modelkiln.environments.wheels import VARIABLE
 from modelkiln.errors import EnvironmentFailure
 
 # The words of uv and of pip, white space made one. The first kind says that the index has not got
@@ -28,7 +29,7 @@ _STATUS = re.compile(
 
 
 def find_blocked(
-    said: str, packages: Sequence[Locked], *, prefix: str, log: str
+    said: str, packages: Sequence[Locked], *, index: str, log: str
 ) -> EnvironmentFailure | None:
     """Return the error for a package that the index refuses or has not got; None where what was
     said means something else.
@@ -36,7 +37,7 @@ def find_blocked(
     Args:
         said: The last words of uv or pip.
         packages: What it was to fetch.
-        prefix: Of the variables that it reads its settings from, such as `UV_`.
+        index: The variable that tells it of another index.
         log: A sentence that says where all of its words are.
     """
     text = " ".join(said.split())
@@ -51,8 +52,6 @@ def find_blocked(
     return EnvironmentFailure(
         f"The package index does not give {named}.",
         f"It {answer}. A company's mirror may block single packages, such as NVIDIA's.",
-        f"Ask for it to be let through; or let {prefix}INDEX{'_URL' if prefix == 'PIP_' else ''} "
-        "name an index that has it; or put all packages of the lock into a folder and set "
-        f"{prefix}FIND_LINKS=FOLDER {prefix}NO_INDEX=1. Their hashes are checked all the same. "
-        f"{log}",
+        f"Ask for it to be let through; or let {index} name an index that has it; or fetch its "
+        f"file elsewhere, and let {VARIABLE} name the folder. {log}",
     )

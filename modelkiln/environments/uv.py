@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modelkiln.environments.blocked import find_blocked
 from modelkiln.environments.lockfile import Locked
+from modelkiln.environments.wheels import split
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.util.console import OnProgress
 from modelkiln.util.process import CommandFailed, follow
@@ -82,8 +83,12 @@ class Installer:
             PinError: A package is not the one that the lock names.
             OutOfSpace: The disk is full.
         """
-        if not packages:
-            return
+        for part, where in split(packages):
+            self._install(part, python, target, where)
+
+    def _install(
+        self, packages: Sequence[Locked], python: Path, target: Path | None, where: Sequence[str]
+    ) -> None:
         lock = self.log.with_suffix(".lock.txt")
         lock.write_text("".join(f"{one.text}\n" for one in packages), encoding="utf-8")
         options = ["--python", str(python), "--no-deps", "--require-hashes", "--no-build-isolation"]
@@ -91,7 +96,7 @@ class Installer:
             # Tools start often, and not everybody lets Python keep what it compiles.
             options += ["--target", str(target), "--compile-bytecode"]
         try:
-            self._start(["pip", "install", *options, "-r", str(lock)], packages)
+            self._start(["pip", "install", *options, *where, "-r", str(lock)], packages)
         finally:
             lock.unlink()
 
@@ -168,7 +173,7 @@ def _failure(said: str, log: Path, offline: bool, packages: Sequence[Locked]) ->
             "--offline was given, so nothing was downloaded.",
             f"Run the same command once without --offline. {kept}",
         )
-    if blocked := find_blocked(said, packages, prefix="UV_", log=kept):
+    if blocked := find_blocked(said, packages, index="UV_INDEX", log=kept):
         return blocked
     if is_network(lower):
         return EnvironmentFailure(

@@ -184,7 +184,7 @@ def test_a_package_that_the_index_has_not(plain: Environment, packages: Path, ca
     (packages / "one-1.0-py3-none-any.whl").unlink()
     error = fail(plain, cache, EnvironmentFailure)
     assert error.what == "The package index does not give one 1.0."
-    assert "PIP_FIND_LINKS" in error.next
+    assert "PIP_INDEX_URL" in error.next
 
 
 def test_no_network_is_told(

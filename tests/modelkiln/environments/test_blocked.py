@@ -1,6 +1,7 @@
 """Packages that an index blocks or has not got: as uv says it, as pip does, and for real."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from modelkiln.environments.blocked import find_blocked
 from modelkiln.environments.cache import ensure
 from modelkiln.environments.environment import Environment
 from modelkiln.environments.lockfile import Locked
-from modelkiln.errors import EnvironmentFailure, PinError
+from modelkiln.errors import EnvironmentFailure
 from tests.modelkiln.misbehaving import Told
 from tests.modelkiln.toy_packages import Index, make_environment, make_wheel
 
@@ -23,7 +24,7 @@ URL = "http://index.example/some_libs-1.7-py3-none-any.whl"
 
 
 def blocked(said: str) -> EnvironmentFailure | None:
-    return find_blocked(said, LOCKED, prefix="UV_", log="The log.")
+    return find_blocked(said, LOCKED, index="UV_INDEX", log="The log.")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,8 @@ def test_the_package_is_named_with_what_the_index_answers(said: str, why: str) -
     assert error is not None and error.exit_code == 4
     assert error.what == "The package index does not give some-libs 1.7."
     assert why in error.why and "company's mirror" in error.why and "NVIDIA" in error.why
-    assert "UV_INDEX" in error.next and error.next.endswith("The log.")
+    assert "UV_INDEX" in error.next and "MODELKILN_WHEELS" in error.next
+    assert error.next.endswith("The log.")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def gather(locked: Environment, cache: Path) -> Path:
     return fetch(locked, cache=cache, offline=False, on_progress=Told())
 
 
-@pytest.mark.parametrize(("way", "prefix"), [(install, "UV"), (gather, "PIP")])
+@pytest.mark.parametrize(("way", "index"), [(install, "UV_INDEX"), (gather, "PIP_INDEX_URL")])
 @pytest.mark.parametrize(
     ("end", "status", "why"),
     [
@@ -121,14 +123,14 @@ def gather(locked: Environment, cache: Path) -> Path:
         ("/withheld-1.0-py3-none-any.whl", 403, REFUSED),
     ],
 )
-def test_uv_and_pip_say_so_and_a_folder_of_packages_helps(
+def test_uv_and_pip_say_so_and_its_file_in_a_folder_helps(
     mirror: Index,
     locked: Environment,
     packages: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     way: Callable[[Environment, Path], Path],
-    prefix: str,
+    index: str,
     end: str,
     status: int,
     why: str,
@@ -139,22 +141,10 @@ def test_uv_and_pip_say_so_and_a_folder_of_packages_helps(
         way(locked, tmp_path / "cache")
     assert caught.value.what == "The package index does not give withheld 1.0."
     assert why in caught.value.why
-    assert f"{prefix}_FIND_LINKS=FOLDER {prefix}_NO_INDEX=1" in caught.value.next
+    assert f"let {index} name" in caught.value.next
     assert "secret" not in str(caught.value)
-    monkeypatch.setenv(f"{prefix}_FIND_LINKS", str(packages))
-    monkeypatch.setenv(f"{prefix}_NO_INDEX", "1")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(packages / "withheld-1.0-py3-none-any.whl", folder)
+    monkeypatch.setenv("MODELKILN_WHEELS", str(folder))
     assert way(locked, tmp_path / "cache").exists()
-
-
-def test_the_file_in_the_folder_has_to_be_the_one_of_the_lock(
-    mirror: Index,
-    locked: Environment,
-    packages: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    make_wheel(packages, "withheld", "EVIL = 1\n")
-    monkeypatch.setenv("UV_FIND_LINKS", str(packages))
-    monkeypatch.setenv("UV_NO_INDEX", "1")
-    with pytest.raises(PinError, match="not the one that the lock names"):
-        install(locked, tmp_path / "cache")
