@@ -55,12 +55,28 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Formats of one family.
+
+    Attributes:
+        why: Why they cannot be built at all; empty where they can.
+        remedy: What to do instead.
+        runs_on_gpu: Whether what is built takes a GPU to run.
+    """
+
+    why: str = ""
+    remedy: str = ""
+    runs_on_gpu: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What the checks look at.
 
     Attributes:
         environments: All that builds may need.
         offline: Whether to leave the network alone.
+        kinds: The families of formats, such as `onnx-*`.
         formats: The formats that alone need an environment, by its name; one that is not named is
             needed by every build.
     """
@@ -70,6 +86,7 @@ class Surroundings:
     environments: Sequence[Environment]
     checkpoints: Sequence[Checkpoint]
     offline: bool
+    kinds: Mapping[str, Kind] = field(default_factory=lambda: {"onnx-*": Kind()})
     formats: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -87,7 +104,7 @@ def diagnose(surroundings: Surroundings) -> list[Finding]:
             findings.append(
                 Finding(about=name, severity=Severity.WARNING, message=f"not known: {error}")
             )
-    findings.extend(judge(findings))
+    findings.extend(judge(findings, surroundings.kinds))
     return findings
 
 
@@ -311,24 +328,27 @@ def check_engine() -> Finding:
     return _good("containers", f"{engine} answers on {engine.socket}")
 
 
-def judge(findings: Sequence[Finding]) -> Iterator[Finding]:
+def judge(findings: Sequence[Finding], kinds: Mapping[str, Kind]) -> Iterator[Finding]:
     """Say from the other findings which kinds of target can be built here."""
     stopping = [one.about for one in findings if one.severity is Severity.PROBLEM]
-    if stopping:
-        yield Finding(
-            about="onnx-*",
-            severity=Severity.PROBLEM,
-            message=f"cannot be built here: see {', '.join(stopping)}",
-        )
-    else:
-        yield _good("onnx-*", "can be built here")
-    if not any(one.about == "gpu" and one.severity is Severity.GOOD for one in findings):
-        yield Finding(
-            about="trt-*",
-            severity=Severity.NOTE,
-            message="cannot be built here: TensorRT engines are built on the GPU they run on",
-            remedy="use a machine with an NVIDIA GPU and its driver",
-        )
+    for name, kind in kinds.items():
+        if kind.why:
+            yield Finding(
+                about=name,
+                severity=Severity.NOTE,
+                message=f"cannot be built: {kind.why}",
+                remedy=kind.remedy,
+            )
+        elif stopping:
+            yield Finding(
+                about=name,
+                severity=Severity.PROBLEM,
+                message=f"cannot be built here: see {', '.join(stopping)}",
+            )
+        elif kind.runs_on_gpu:
+            yield _good(name, "can be built here, without a GPU; running them takes one")
+        else:
+            yield _good(name, "can be built here")
 
 
 def _good(about: str, message: str) -> Finding:

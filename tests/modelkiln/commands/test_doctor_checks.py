@@ -10,6 +10,7 @@ from modelkiln.catalog.models import Checkpoint
 from modelkiln.commands import doctor_checks
 from modelkiln.commands.doctor_checks import (
     Finding,
+    Kind,
     Severity,
     Surroundings,
     check_disk,
@@ -173,13 +174,19 @@ def test_failing_check_stops_no_other(here: Surroundings, monkeypatch: pytest.Mo
 
 
 def test_judgement_names_what_stops() -> None:
+    kinds = {
+        "onnx-*": Kind(),
+        "rtx-*": Kind(runs_on_gpu=True),
+        "trt-*": Kind(why="It is too large.", remedy="Take rtx-fp16."),
+    }
     problem = Finding(about="uv", severity=Severity.PROBLEM, message="missing")
-    gpu = Finding(about="gpu", severity=Severity.GOOD, message="NVIDIA H200")
-    found = by_name(judge([problem, gpu]))
-    assert "see uv" in found["onnx-*"].message
-    assert "trt-*" not in found
-    assert by_name(judge([]))["onnx-*"].severity is Severity.GOOD
-    assert "GPU" in by_name(judge([]))["trt-*"].message
+    found = by_name(judge([problem], kinds))
+    assert "see uv" in found["onnx-*"].message and "see uv" in found["rtx-*"].message
+    found = by_name(judge([], kinds))
+    assert [one.severity.value for one in found.values()] == ["good", "good", "note"]
+    assert found["onnx-*"].message == "can be built here"
+    assert "without a GPU; running them takes one" in found["rtx-*"].message
+    assert "too large" in found["trt-*"].message and found["trt-*"].remedy == "Take rtx-fp16."
 
 
 def test_lines_and_document() -> None:
