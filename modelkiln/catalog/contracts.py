@@ -1,9 +1,9 @@
 """Contracts: named, versioned graph signatures, one file each or several under one name.
 
 A file may extend another (`extends = "STEM"`, a file of contracts/ without its suffix): what it
-says replaces what that says; `options`, `parameters`, `tolerances` and `inert` are merged, entry by
-entry. It may be for some models alone (`models = ["sam2.1_*"]`), so that files of one `name` share
-it out.
+says replaces what that says; `options`, `parameters`, `variants`, `tolerances` and `inert` are
+merged, entry by entry. It may be for some models alone (`models = ["sam2.1_*"]`), so that files of
+one `name` share it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from modelkiln.catalog.contract_variants import Changes, read_changes
 from modelkiln.catalog.parameter_tables import read_parameters
 from modelkiln.catalog.parameters import Parameter
 from modelkiln.catalog.tables import choose_models, find_files, load_merged, need
 from modelkiln.errors import UsageError
 
 ROOM = "contracts"
-MERGED = ("options", "parameters", "tolerances", "inert")
+MERGED = ("options", "parameters", "variants", "tolerances", "inert")
 # What the orchestrator alone reads; kept from stages and keys, for no graph depends on it.
 UNSEEN = frozenset(
     {
@@ -31,6 +32,7 @@ UNSEEN = frozenset(
         "quantization",
         "summary",
         "uses",
+        "variants",
         "yields",
     }
 )
@@ -55,6 +57,7 @@ class Contract:
         yields: What its graphs compute, in words: random weights make that meaningless.
         graphs: As the file has them; `Target.graphs` are those of one target.
         golden: The merged document, without what no graph depends on: see `UNSEEN`.
+        changes: What values of its parameters change in that document.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Contract:
     uses: tuple[str, ...]
     yields: str
     golden: Mapping[str, Any]
+    changes: Changes = field(default_factory=dict)
     quantization: Quantization = field(default=Quantization())
 
 
@@ -122,6 +126,8 @@ def _read_contract(
     example = data.get("example")
     families = tuple(need(data, "families", list, path))
     known = [model for model, family in model_families.items() if family in families]
+    parameters = read_parameters(data.get("parameters", {}), path, "contract")
+    graphs = tuple(need(data, "graphs", list, path))
     return Contract(
         name=need(data, "name", str, path),
         version=need(data, "version", int, path),
@@ -132,9 +138,10 @@ def _read_contract(
         formats=tuple(need(data, "formats", list, path)),
         pictures=tuple(_find(folders, "pictures", name) for name in data.get("pictures", [])),
         example=_find(folders, "examples", example) if example else None,
-        parameters=read_parameters(data.get("parameters", {}), path, "contract"),
+        parameters=parameters,
         options=data.get("options", {}),
-        graphs=tuple(need(data, "graphs", list, path)),
+        graphs=graphs,
+        changes=read_changes(path, data, parameters),
         quantization=_read_quantization(path, data),
         uses=tuple(need(data, "uses", list, path)) if "uses" in data else (),
         yields=str(data.get("yields", "mask")),

@@ -35,6 +35,8 @@ CONTRACTS: Final = {
     "tracker-legacy": "sam2.1",
     "tracker-sam2.0": "sam2.0",
     "tracker-ex-sam2.0": "sam2.0",
+    "tracker-ex@static": "sam2.1",
+    "tracker-ex-sam2.0@static": "sam2.0",
 }
 # Axes that are free have no size of their own: the ends, which may be mistaken for a plain value or
 # for the most that there is, and sizes between them.
@@ -72,7 +74,8 @@ _TIMES: Final = "obj_ptr_tpos_proj.weight"
 class Trackers:
     """Weights, references, graphs and verifications, each made when it is first asked for.
 
-    A contract is named by its file; `CONTRACTS` says which generation it is of.
+    A contract is named by its file, and the value of a parameter that changes it; `CONTRACTS` says
+    which generation it is of.
     """
 
     def __init__(self, scratch: Callable[[str], Path]) -> None:
