@@ -37,7 +37,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def invoke(room: Path) -> Invoke:
-    write_catalog(room / "catalog", "image", "treedect")
+    write_catalog(room / "catalog", "image", "treedect", "tracker", "tracker-ex")
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return run_command(
