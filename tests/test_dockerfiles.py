@@ -118,6 +118,7 @@ def test_packages_are_built_as_the_local_runner_builds_them(path: Path) -> None:
 
 
 def test_all_are_made_alike() -> None:
+    """But for the variables of packages that are built, and the licences of those within."""
     alike = set()
     for path in DOCKERFILES:
         settings = tomllib.loads(path.with_name("environment.toml").read_text())
@@ -125,7 +126,7 @@ def test_all_are_made_alike() -> None:
         steps = [
             (word, " ".join(one for one in rest.split() if one not in own).replace(name, "NAME"))
             for name in [path.parent.name]
-            for word, rest in instructions(path.read_text())
+            for word, rest in instructions(re.sub(r'licenses="[^"]*"', "", path.read_text()))
         ]
         alike.add(tuple(steps))
     assert len(alike) == 1

@@ -10,13 +10,17 @@ from modelkiln.building.kiln import Kiln
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import FileWeights, OfficialWeights, RandomWeights
 from modelkiln.errors import UsageError, VerificationFailure
-from modelkiln.planning.graph import Plan, TargetPlan
+from modelkiln.planning.graph import Plan, TargetPlan, TargetStatus
 from modelkiln.store.records import Blob, Record
 from modelkiln.util.hashing import sha256_file
 
 MANIFEST = "manifest.json"
 EXAMPLE = "example.py"
 REPORT = "verification.json"
+BUILT = "built.json"
+
+
+_CHECKED = {TargetStatus.VERIFIED: "verification", TargetStatus.BUILT: "built"}
 
 
 def target_folder(kiln: Kiln, target: Target) -> Path:
@@ -62,7 +66,9 @@ def make_manifest(
             for name, record in steps.items()
         },
         "graphs": records[one.graphs].metrics,
-        "verification": records[one.verify].metrics.get("summary"),
+        "status": str(one.status),
+        # What was only built has no verification, whoever looks for one.
+        _CHECKED[one.status]: records[one.verify].metrics.get("summary"),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import open_runner
+from modelkiln.catalog.lineage import find_source
 from modelkiln.catalog.target import Target
 from modelkiln.errors import Interrupted, UsageError
 from modelkiln.runners.base import Runner
@@ -17,6 +18,9 @@ from modelkiln.util.console import OnProgress
 from modelkiln.util.machine import require_gpu
 from modelkiln.util.signals import Inbox
 
+# What the stages run graphs with that are no part of a plan.
+RUNTIME = "onnxruntime"
+
 
 def stage_modules(kiln: Kiln, target: Target, use: str) -> tuple[str, str]:
     """Return the modules of a stage that a target's graphs can be used with.
@@ -24,6 +28,14 @@ def stage_modules(kiln: Kiln, target: Target, use: str) -> tuple[str, str]:
     Raises:
         UsageError: Its contract is not made for that.
     """
+    if RUNTIME not in target.format.runtimes:
+        source = find_source(kiln.catalog, target)
+        raise UsageError(
+            f"{target.name} cannot be used with invoke {use}.",
+            f"invoke {use} runs ONNX graphs with ONNX Runtime, and these files are for "
+            f"{', '.join(target.format.runtimes)}.",
+            f"Use the graphs that they are made from: {source.name if source else 'onnx-*'}",
+        )
     if use in target.contract.uses:
         return f"exporters.stages.{use}", f"{target.contract.provider}.{use}"
     able = [one for one in kiln.catalog.contracts.values() if use in one.uses]

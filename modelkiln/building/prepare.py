@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from modelkiln.building.available import split_available
 from modelkiln.building.kiln import Kiln
 from modelkiln.catalog.target import Target
 from modelkiln.errors import UsageError
@@ -28,7 +29,8 @@ class Prepared:
 
     Attributes:
         asked: What named the targets.
-        targets: Those named, each once.
+        targets: Those named, each once, that this version can build.
+        left_out: Those that globs matched and that it cannot build.
         plan: The steps that make them.
         resolved: The state of every step, in the plan's order.
         choice: The runner of the steps that have still to run; None where `auto` has nothing to
@@ -40,6 +42,7 @@ class Prepared:
     plan: Plan
     resolved: Mapping[str, Resolved]
     choice: Choice | None
+    left_out: tuple[Target, ...] = ()
 
     @property
     def target(self) -> Target:
@@ -81,9 +84,11 @@ def prepare(
 
     Raises:
         UsageError: A target is wrong.
+        EnvironmentFailure: A target is named that this version cannot build.
         KilnError: A file that the plan rests on is missing or damaged.
     """
-    targets = tuple(kiln.targets(wanted) if isinstance(wanted, str) else wanted)
+    able, left_out = split_available(kiln.targets(wanted) if isinstance(wanted, str) else wanted)
+    targets = tuple(able)
     plan = make_plan(kiln, targets, until)
     choice = None if kiln.options.runner == AUTO else choose(kiln.provisioner, kiln.options.runner)
     resolved = resolve_plan(kiln, plan)
@@ -92,7 +97,14 @@ def prepare(
         # The key of a step that runs is that of the runner that runs it.
         resolved = resolve_plan(kiln, plan, choice)
     asked = wanted if isinstance(wanted, str) else ",".join(one.name for one in targets)
-    return Prepared(asked=asked, targets=targets, plan=plan, resolved=resolved, choice=choice)
+    return Prepared(
+        asked=asked,
+        targets=targets,
+        plan=plan,
+        resolved=resolved,
+        choice=choice,
+        left_out=tuple(left_out),
+    )
 
 
 def make_plan(kiln: Kiln, targets: Iterable[Target], until: str | None = None) -> Plan:

@@ -1,6 +1,6 @@
 """out/TARGET/: the readable tree. Copies of the store's files, a manifest, and an example to run.
 
-Only what passed verification comes here. A copy that was edited is noticed and put back.
+Only what passed its checks comes here. A copy that was edited is noticed and put back.
 """
 
 import json
@@ -10,28 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.manifest import EXAMPLE, MANIFEST, REPORT, make_manifest, target_folder
+from modelkiln.building.manifest import EXAMPLE, MANIFEST, make_manifest, target_folder
 from modelkiln.catalog.target import Target
-from modelkiln.planning.graph import Plan, TargetPlan
+from modelkiln.planning.graph import Plan, TargetPlan, TargetStatus
 from modelkiln.store.records import Blob, Record
 from modelkiln.util.atomic import write_file
 from modelkiln.util.hashing import sha256_bytes
 
+# What a contract's example runs its graphs with.
+EXAMPLE_RUNTIME = "onnxruntime"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A target's folder, and which of its files had to be written or put back."""
+    """A target's folder, and which of its files had to be written or put back.
+
+    Attributes:
+        status: What may be said of it: built, or verified.
+        checked: The figures of its last check.
+    """
 
     target: Target
     folder: Path
     files: Mapping[str, Blob]
-    verification: Mapping[str, Any]
+    status: TargetStatus
+    checked: Mapping[str, Any]
     written: tuple[str, ...]
     restored: tuple[str, ...]
 
 
 def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Record]) -> Published:
-    """Bring a verified target's folder up to date.
+    """Bring the folder of a target that passed its checks up to date.
 
     Raises:
         StoreError: a file of the store is damaged, or the folder cannot be written.
@@ -39,10 +48,9 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
     """
     target = one.target
     folder = target_folder(kiln, target)
-    files = dict(records[one.graphs].outputs)
-    files[REPORT] = records[one.verify].outputs[REPORT]
+    files = {**records[one.graphs].outputs, **records[one.verify].outputs}
     texts: dict[str, bytes] = {}
-    if target.contract.example:
+    if target.contract.example and EXAMPLE_RUNTIME in target.format.runtimes:
         texts[EXAMPLE] = target.contract.example.read_bytes()
     made = {name: Blob(sha256=sha256_bytes(one), bytes=len(one)) for name, one in texts.items()}
     described = {**files, **made}
@@ -69,7 +77,8 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
         target=target,
         folder=folder,
         files=described,
-        verification=records[one.verify].metrics,
+        status=one.status,
+        checked=records[one.verify].metrics,
         written=tuple(written),
         restored=tuple(restored),
     )

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.manifest import REPORT, find_manifest, target_folder
+from modelkiln.building.manifest import BUILT, REPORT, find_manifest, target_folder
 from modelkiln.catalog.target import Target
+from modelkiln.report.engines import Engines, read_engines
 from modelkiln.report.page import Failure, Picture, Report
 from modelkiln.report.quality import read_quality
 
@@ -30,11 +31,14 @@ def make_report(
         seconds: Steps that ran in this command, with their seconds; the others were reused.
     """
     manifest = find_manifest(kiln, target)
-    checks = _read_json(target_folder(kiln, target) / REPORT)
+    engines = find_engines(kiln, target, manifest)
+    # Engines were compared with nothing.
+    checks = {} if engines else _read_json(target_folder(kiln, target) / REPORT)
     plan = target_folder(kiln, target) / PLAN
-    quality = read_quality(
-        checks, _read_json(plan) if PLAN in manifest["files"] else {}, find_benefit(kiln, manifest)
-    )
+    quality = None
+    if not engines:
+        layers = _read_json(plan) if PLAN in manifest["files"] else {}
+        quality = read_quality(checks, layers, find_benefit(kiln, manifest))
     measured = list(_timings(kiln, manifest))
     ran = seconds or {}
     return Report(
@@ -45,6 +49,7 @@ def make_report(
         pictures=pictures,
         parity=[] if quality else checks.get("tensors", []),
         quality=quality,
+        engines=engines,
         masks=[
             {
                 "picture": one["case"],
@@ -53,7 +58,7 @@ def make_report(
                 "coverage": one["coverage"],
                 "counted": one["counted"],
             }
-            for one in checks["masks"]
+            for one in checks.get("masks", [])
         ],
         loop=checks.get("loop", []),
         files=[
@@ -73,6 +78,16 @@ def make_report(
         ],
         failure=None,
     )
+
+
+def find_engines(
+    kiln: Kiln, target: Target, manifest: Mapping[str, Any]
+) -> Engines | None:
+    """Return what is known of a target's engines; None where it has none."""
+    if BUILT not in manifest["files"]:
+        return None
+    built = _read_json(target_folder(kiln, target) / BUILT)
+    return read_engines(built, {name: one["bytes"] for name, one in manifest["files"].items()})
 
 
 def find_benefit(kiln: Kiln, manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -68,6 +68,16 @@ def _check(
         )
 
 
+def changed_graphs(changes: Changes) -> list[Mapping[str, Any]]:
+    """Return the graphs that replace others, of all values."""
+    return [
+        graph
+        for by_value in changes.values()
+        for change in by_value.values()
+        for graph in change.get("graphs", ())
+    ]
+
+
 def apply_changes(
     golden: Mapping[str, Any], changes: Changes, values: Mapping[str, Value]
 ) -> Mapping[str, Any]:

@@ -1,9 +1,9 @@
 """Contracts: named, versioned graph signatures, one file each or several under one name.
 
 A file may extend another (`extends = "STEM"`, a file of contracts/ without its suffix): what it
-says replaces what that says; `options`, `parameters`, `variants`, `tolerances` and `inert` are
-merged, entry by entry. It may be for some models alone (`models = ["sam2.1_*"]`), so that files of
-one `name` share it out.
+says replaces what that says; `options`, `parameters`, `variants`, `tolerances`, `inert` and
+`profile` are merged, entry by entry (of `profile`, graph by graph). It may be for some models alone
+(`models = ["sam2.1_*"]`), so that files of one `name` share it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelkiln.catalog.contract_variants import Changes, read_changes
+from modelkiln.catalog.contract_variants import Changes, changed_graphs, read_changes
 from modelkiln.catalog.parameter_tables import read_parameters
 from modelkiln.catalog.parameters import Parameter
+from modelkiln.catalog.profiles import check_profile
 from modelkiln.catalog.tables import choose_models, find_files, load_merged, need
 from modelkiln.errors import UsageError
 
 ROOM = "contracts"
-MERGED = ("options", "parameters", "variants", "tolerances", "inert")
+MERGED = ("options", "parameters", "variants", "tolerances", "inert", "profile")
 # What the orchestrator alone reads; kept from stages and keys, for no graph depends on it.
 UNSEEN = frozenset(
     {
@@ -56,6 +57,8 @@ class Contract:
             `track`; the provider has a module for each.
         yields: What its graphs compute, in words: random weights make that meaningless.
         graphs: As the file has them; `Target.graphs` are those of one target.
+        profile: The sizes of dynamic axes in engines, by graph and axis; empty where there are no
+            engines of it. `Target.profiles` are those of one target.
         golden: The merged document, without what no graph depends on: see `UNSEEN`.
         changes: What values of its parameters change in that document.
     """
@@ -77,6 +80,7 @@ class Contract:
     golden: Mapping[str, Any]
     changes: Changes = field(default_factory=dict)
     quantization: Quantization = field(default=Quantization())
+    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_contracts(
@@ -127,7 +131,10 @@ def _read_contract(
     families = tuple(need(data, "families", list, path))
     known = [model for model, family in model_families.items() if family in families]
     parameters = read_parameters(data.get("parameters", {}), path, "contract")
-    graphs = tuple(need(data, "graphs", list, path))
+    graphs = need(data, "graphs", list, path)
+    changes = read_changes(path, data, parameters)
+    profile = data.get("profile", {})
+    check_profile(path, [*graphs, *changed_graphs(changes)], profile)
     return Contract(
         name=need(data, "name", str, path),
         version=need(data, "version", int, path),
@@ -140,8 +147,9 @@ def _read_contract(
         example=_find(folders, "examples", example) if example else None,
         parameters=parameters,
         options=data.get("options", {}),
-        graphs=graphs,
-        changes=read_changes(path, data, parameters),
+        graphs=tuple(graphs),
+        changes=changes,
+        profile=profile,
         quantization=_read_quantization(path, data),
         uses=tuple(need(data, "uses", list, path)) if "uses" in data else (),
         yields=str(data.get("yields", "mask")),

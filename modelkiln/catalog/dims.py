@@ -3,7 +3,7 @@
 A text in braces is an expression: `{height // 14 * (width // 14)}`. It may use the integers among
 the model's settings (`embed_dim`), the target's parameters by name, and of a size `height` and
 `width`. Braces may stand among `dims`, where anything else that is no number names a dynamic axis,
-and in `preprocessing`.
+and in `preprocessing`. A contract's `profile` has such texts too, over axes (`profiles`).
 """
 
 import ast
@@ -65,14 +65,27 @@ def _fill_graph(graph: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[st
 def _fill(value: Any, numbers: Mapping[str, int]) -> Any:
     if not isinstance(value, str) or not {"{", "}"} & set(value):
         return value
+    return evaluate(value, numbers)
+
+
+def evaluate(text: str, numbers: Mapping[str, int]) -> int:
+    """Return what an expression in braces comes to.
+
+    Args:
+        text: The expression.
+        numbers: What it may use, by name; what it writes as `name[0]` under `"name[0]"`.
+
+    Raises:
+        UsageError: It is wrong, or uses something else.
+    """
     try:
-        if not (value.startswith("{") and value.endswith("}")):
+        if not (text.startswith("{") and text.endswith("}")):
             raise ValueError("braces stand at both ends of an expression")
-        return _compute(ast.parse(value[1:-1].strip(), mode="eval").body, numbers)
+        return _compute(ast.parse(text[1:-1].strip(), mode="eval").body, numbers)
     except (SyntaxError, KeyError, ValueError, ZeroDivisionError) as error:
         known = ", ".join(sorted(numbers)) or "no names"
         raise UsageError(
-            f"A contract's {value} has no value.",
+            f"A contract's {text} has no value.",
             f"{type(error).__name__}: {error}; known are {known}.",
             "Correct the contract's file, or the model's settings.",
         ) from error
@@ -84,6 +97,8 @@ def _compute(node: ast.expr, numbers: Mapping[str, int]) -> int:
             return value
         case ast.Name(id=name):
             return numbers[name]
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=int(index))):
+            return numbers[f"{name}[{index}]"]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             return _OPERATORS[type(op)](_compute(left, numbers), _compute(right, numbers))
         case _:

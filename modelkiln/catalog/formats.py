@@ -34,7 +34,13 @@ class Format:
         checks: What judges them, in order; nothing is published that the last one refuses.
         environment: Where the stages run that come after those of the format that it replaces;
             empty for the model's.
-        replaces: The format that its graphs are made from and judged by; empty for none.
+        replaces: The format of higher precision that its graphs are made from and judged by; empty
+            for none.
+        made_from: The format, with its variant as in a target, whose verified files its stages
+            take; empty for none. Those stages and checks go before its own.
+        files: What its files are called, with `{name}` for the graph's; empty for the contract's
+            own names.
+        unavailable: Why nothing can be built of it, and what to do instead; empty where it can.
         weights: The share of a checkpoint's bytes that its graphs take.
         opset: The least that its graphs have.
         options: What its stages are told.
@@ -49,6 +55,9 @@ class Format:
     checks: tuple[str, ...] = CHECKS
     environment: str = ""
     replaces: str = ""
+    made_from: str = ""
+    files: str = ""
+    unavailable: tuple[str, ...] = ()
     weights: float = 1.0
     opset: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +78,13 @@ def read_formats(folders: Sequence[Path]) -> dict[str, Format]:
     }
     for one in formats.values():
         base = formats.get(one.replaces)
+        source = one.made_from.partition("@")[0]
+        if source and (source not in formats or one.replaces):
+            raise UsageError(
+                f"{files[one.name]}: `made_from` names {one.made_from!r}.",
+                "That is a format of the catalog, and stands in the place of `replaces`.",
+                "Correct the file.",
+            )
         if one.replaces and (base is None or base.stages != one.stages[: len(base.stages)]):
             raise UsageError(
                 f"{files[one.name]}: `replaces` names {one.replaces!r}.",
@@ -96,6 +112,9 @@ def _read_format(path: Path, data: Mapping[str, Any]) -> Format:
         checks=tuple(data.get("checks", (*CHECKS, "assess") if "replaces" in data else CHECKS)),
         environment=str(data.get("environment", "")),
         replaces=str(data.get("replaces", "")),
+        made_from=str(data.get("made_from", "")),
+        files=str(data.get("files", "")),
+        unavailable=_read_unavailable(data, path),
         weights=float(share),
         opset=opset,
         options=data.get("options", {}),
@@ -103,6 +122,13 @@ def _read_format(path: Path, data: Mapping[str, Any]) -> Format:
         gates=data.get("gates", {}),
         parameters=read_parameters(data.get("parameters", {}), path, "format"),
     )
+
+
+def _read_unavailable(data: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    if "unavailable" not in data:
+        return ()
+    table = need(data, "unavailable", dict, path)
+    return need(table, "why", str, path), need(table, "next", str, path)
 
 
 def _wrong(path: Path, what: str, found: object) -> UsageError:

@@ -8,8 +8,11 @@ values, each with the reason), and what its kind takes:
 - `multiple` and `most_pixels`: any picture size that fits them, `HEIGHTxWIDTH`;
 - `least` and `most`: a whole number;
 - `list_of`: some of a closed set (with `first_counts = true` the first that is named), or
-  `list_of = "graphs"`: some of the graphs that the contract has for it, those of its default;
-- `kind = "pictures"`: a folder of pictures; `kind = "sides"`: the picture's height and width.
+  `list_of = "graphs"`: some of the graphs that the contract has for it, those of its default; with
+  `plus = true` a flag joins them with plus signs, and its commas name several targets; `alone` has
+  those that no other may join;
+- `kind = "pictures"`: a folder of pictures; `kind = "sides"`: the picture's height and width;
+  `kind = "profile"`: other sizes for the contract's dynamic axes in engines.
 """
 
 from collections.abc import Mapping
@@ -26,10 +29,15 @@ from modelkiln.catalog.parameters import (
     SizeParameter,
     write_value,
 )
+from modelkiln.catalog.profile_parameter import ProfileParameter
 from modelkiln.catalog.tables import need
 from modelkiln.errors import UsageError
 
-_KINDS: Mapping[str, type[Parameter]] = {"pictures": PicturesParameter, "sides": SidesParameter}
+_KINDS: Mapping[str, type[Parameter]] = {
+    "pictures": PicturesParameter,
+    "profile": ProfileParameter,
+    "sides": SidesParameter,
+}
 
 
 def read_parameters(
@@ -63,6 +71,8 @@ def _read(name: str, table: Mapping[str, Any], path: Path, owner: str) -> Parame
             "and `refused` a table of reasons.",
             "Correct the file.",
         )
+    # A word that one file refuses may be a value where another extends it.
+    values = [*table.get("choices", ()), *table.get("list_of", ())]
     shared: dict[str, Any] = {
         "name": name,
         "default": default,
@@ -71,7 +81,7 @@ def _read(name: str, table: Mapping[str, Any], path: Path, owner: str) -> Parame
         "stages": tuple(need(table, "stages", list, path)),
         "help": str(table.get("help", "")),
         "owner": owner,
-        "refused": refused,
+        "refused": {word: why for word, why in refused.items() if word not in values},
     }
     parameter = _make(table, shared, path)
     if isinstance(parameter, ListParameter) and parameter.of_contract:
@@ -93,9 +103,12 @@ def _make(table: Mapping[str, Any], shared: dict[str, Any], path: Path) -> Param
     if table.get("list_of") == "graphs":
         return ListParameter(**shared, of_contract=True)
     if "list_of" in table:
-        choices = tuple(need(table, "list_of", list, path))
-        first = bool(table.get("first_counts", False))
-        return ListParameter(**{**shared, "choices": choices}, first_counts=first)
+        return ListParameter(
+            **{**shared, "choices": tuple(need(table, "list_of", list, path))},
+            first_counts=bool(table.get("first_counts", False)),
+            plus=bool(table.get("plus", False)),
+            alone=tuple(table.get("alone", ())),
+        )
     if "least" in table:
         least, most = (need(table, one, int, path) for one in ("least", "most"))
         return NumberParameter(**shared, least=least, most=most)

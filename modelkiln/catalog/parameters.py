@@ -220,10 +220,15 @@ class ListParameter(Parameter):
         first_counts: Whether a value is but the first entry, so that the others only have to be
             known; otherwise entries stand in the order of `choices`.
         of_contract: Whether `choices` and `default` come from the contract: its graphs.
+        plus: Whether a flag joins entries with plus signs too, so that its commas name several
+            lists.
+        alone: Those that no other may join.
     """
 
     first_counts: bool = False
     of_contract: bool = False
+    plus: bool = False
+    alone: tuple[str, ...] = ()
 
     @property
     def forms(self) -> str:
@@ -239,16 +244,17 @@ class ListParameter(Parameter):
         known = {str(one).lower() for one in (*self.choices, *self.refused)}
         if not text or not known.intersection(text.lower().split("+")):
             return None
-        return self.parse(text.replace("+", ","))
+        return self.parse(text if self.plus else text.replace("+", ","))
 
     def split(self, text: str) -> list[str]:
-        return [text]
+        return super().split(text) if self.plus else [text]
 
     def parse(self, text: str) -> Value:
         """Return the list that a command line's text means, each entry once; UsageError for
         another.
         """
-        asked = [one.strip() for one in text.split(",")]
+        # A default is written with commas.
+        asked = [one.strip() for one in re.split(r"[,+]" if self.plus else ",", text)]
         others = len(set(asked)) > 1
         picked = [
             str(self.pick(one, f"Leave {one} out of {self.flag}." if others and one else ""))
@@ -256,6 +262,13 @@ class ListParameter(Parameter):
         ]
         if self.first_counts:
             return picked[0]
+        for one in self.alone:
+            if one in picked and len(set(picked)) > 1:
+                raise UsageError(
+                    f"{self.name} cannot be {text!r}.",
+                    f"{one} goes with no other.",
+                    f"Give {self.flag} {one}, or the others alone.",
+                )
         return ",".join(str(one) for one in self.choices if one in picked)
 
 

@@ -20,6 +20,12 @@ from modelkiln.catalog.pictures import (
     require_no_count,
     require_sides,
 )
+from modelkiln.catalog.profile_parameter import (
+    ProfileParameter,
+    read_overrides,
+    write_overrides,
+)
+from modelkiln.catalog.profiles import keep_effective
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.variants import Flags, read_variants
 from modelkiln.catalog.weights import FileWeights, RandomWeights, Weights, read_seed
@@ -117,15 +123,19 @@ def _select(catalog: Catalog, text: str, weights: Weights, flags: Flags) -> list
 
 
 def _settle(target: Target, text: str, choose: ChoosePictures) -> Target:
-    """Return the target with its calibration pictures, and without what only had to be checked."""
+    """Return the target with its calibration pictures, and without what only had to be checked or
+    changes nothing."""
     values = target.format_parameters
-    kept = []
+    kept: list[tuple[str, Value]] = []
     for name, value in target.format_variant:
         if isinstance(target.format.parameters[name], SidesParameter):
             graphs = [one for one in target.graphs if one["name"] in target.quantized]
             sized = "size" in target.contract.parameters
             plain = f"{target.model_name}/{target.contract_name}"
             require_sides(str(value), graphs, plain, sized)
+        elif isinstance(target.format.parameters[name], ProfileParameter):
+            if sizes := _settle_sizes(target, name, value):
+                kept.append((name, sizes))
         else:
             kept.append((name, value))
     require_no_count(values, dict(kept))
@@ -144,6 +154,13 @@ def _settle(target: Target, text: str, choose: ChoosePictures) -> Target:
                     "Name the folder: --calibration DIR",
                 )
     return target
+
+
+def _settle_sizes(target: Target, name: str, value: Value) -> Value:
+    """Return what a profile parameter says, checked, without what the contract says too."""
+    sizes = keep_effective(target.graphs, target.contract.profile, read_overrides(value))
+    # Where the default itself has sizes, to say less would be to mean those.
+    return value if target.format.parameters[name].default else write_overrides(sizes)
 
 
 def _why_none(

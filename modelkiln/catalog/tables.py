@@ -8,6 +8,8 @@ from typing import Any
 
 from modelkiln.errors import UsageError
 
+# Merged tables whose tables are merged as well, and the tables of those.
+DEEP = frozenset({"parameters", "variants"})
 TYPE_NAMES = {int: "an integer", str: "a string", dict: "a table", list: "an array"}
 
 
@@ -52,8 +54,9 @@ def load_merged(
 
     Args:
         files: Those of the room, by stem.
-        merged: Tables that are merged entry by entry; what else the file says replaces what the
-            other says.
+        merged: Tables that are merged entry by entry, `parameters` down to the words that each
+            refuses, `variants` to what each value changes; what else the file says replaces what
+            the other says.
         trail: The files that led here.
 
     Raises:
@@ -80,11 +83,24 @@ def load_merged(
     document = load_merged(base, files, merged, (*trail, stem))
     for name, value in data.items():
         if name in merged:
-            document[name] = {**document.get(name, {}), **need(data, name, dict, path)}
+            depth = 2 if name in DEEP else 0
+            document[name] = _merge(document.get(name, {}), need(data, name, dict, path), depth)
         elif name != "extends":
             document[name] = value
     document.pop("extends", None)
     return document
+
+
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    """Return a table over another; tables in it are merged as well, as deep as `depth` says."""
+    merged = dict(base)
+    for key, value in own.items():
+        below = base.get(key)
+        if depth and isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _merge(below, value, depth - 1)
+        else:
+            merged[key] = value
+    return merged
 
 
 def choose_models(path: Path, data: Mapping[str, Any], known: Sequence[str]) -> tuple[str, ...]:

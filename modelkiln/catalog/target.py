@@ -17,6 +17,8 @@ from modelkiln.catalog.formats import Format
 from modelkiln.catalog.models import Model
 from modelkiln.catalog.parameters import Parameter, PicturesParameter, Value, entries
 from modelkiln.catalog.pictures import Pictures
+from modelkiln.catalog.profile_parameter import ProfileParameter, read_overrides
+from modelkiln.catalog.profiles import Range, Shapes, resolve_profiles
 from modelkiln.catalog.variants import Variant
 from modelkiln.catalog.weights import RandomWeights, Weights
 
@@ -113,6 +115,25 @@ class Target:
         graphs: Sequence[Mapping[str, Any]] = self.golden["graphs"]
         return graphs
 
+    @cached_property
+    def profiles(self) -> Mapping[str, Shapes]:
+        """The sizes that an engine takes, by graph and input: the contract's, or the format's own.
+
+        Raises:
+            UsageError: They do not fit the graphs, or the contract has none.
+        """
+        return resolve_profiles(self.graphs, self.contract.profile, self._sizes)
+
+    @property
+    def _sizes(self) -> dict[str, Range]:
+        """What the format's parameters say of sizes, by axis."""
+        return {
+            key: sizes
+            for name, value in self.format_parameters.items()
+            if isinstance(self.format.parameters[name], ProfileParameter)
+            for key, sizes in read_overrides(value).items()
+        }
+
     @property
     def quantized(self) -> list[str]:
         """The names of the graphs that the format gives lower precision."""
@@ -121,9 +142,31 @@ class Target:
 
     @property
     def graph_files(self) -> tuple[str, ...]:
-        """The files that hold the graphs, each with the one beside it if it has one."""
+        """The files that hold the graphs: one each, or, of an ONNX graph with its weights beside it,
+        two.
+        """
+        if self.format.files:
+            return tuple(self.engine_files.values())
         return tuple(
             graph[kind] for graph in self.graphs for kind in ("file", "data") if kind in graph
+        )
+
+    @property
+    def engine_files(self) -> dict[str, str]:
+        """What the file of each graph is called, by the graph's name, where the format names
+        them.
+        """
+        return {one["name"]: self.format.files.format(name=one["name"]) for one in self.graphs}
+
+    @property
+    def unpromised(self) -> frozenset[str]:
+        """The files of which another build may have other bytes: engines for ranges of shapes."""
+        if not self.format.files:
+            return frozenset()
+        return frozenset(
+            file
+            for name, file in self.engine_files.items()
+            if not all(dim.fixed for dims in self.profiles[name].values() for dim in dims)
         )
 
     @property

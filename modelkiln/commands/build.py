@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building import unchanged
+from modelkiln.building.available import note_left_out, split_available
 from modelkiln.building.build import Built, build, raise_failures, rests_on
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import Prepared, prepare
 from modelkiln.building.publish import Published
+from modelkiln.catalog.lineage import stages_of
 from modelkiln.catalog.selection import all_target_names
 from modelkiln.catalog.target import Target
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.planning.graph import PinnedFile
 from modelkiln.planning.keys import Status
-from modelkiln.report.summary import say_summary
+from modelkiln.report.summary import say_status
 from modelkiln.util import console
 from modelkiln.util.units import human_bytes
 
@@ -29,10 +31,10 @@ def build_targets(
         UsageError: a target is wrong, or `until` is not a stage of all of them.
         KilnError: the first target's error, where any failed.
     """
-    targets = kiln.targets(text)
-    stages = {"ingest", *targets[0].format.stages}.intersection(
-        *({"ingest", *one.format.stages} for one in targets)
-    )
+    targets, left_out = split_available(kiln.targets(text))
+    note_left_out(left_out)
+    made = [stages_of(kiln.catalog, one) for one in targets]
+    stages = set(made[0]).intersection(*made)
     if until and until not in stages:
         raise UsageError(
             f"--until {until} names no stage that a build can stop after.",
@@ -51,7 +53,8 @@ def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> No
         KilnError: the first target's error, where any failed.
     """
     everything = kiln.targets(all_target_names(kiln.catalog))
-    targets = [replace(one, by_name=False) for one in everything]
+    targets, skipped = split_available(replace(one, by_name=False) for one in everything)
+    note_left_out(skipped)
     prepared = prepare(kiln, targets)
     reasons = find_obstacles(kiln, prepared)
     able = [one for one in targets if one.name not in reasons]
@@ -145,6 +148,7 @@ def describe(built: Built) -> dict[str, Any]:
         "published": [
             {
                 "target": one.target.name,
+                "status": str(one.status),
                 "folder": str(one.folder),
                 "files": {n: {"sha256": b.sha256, "bytes": b.bytes} for n, b in one.files.items()},
                 "written": list(one.written),
@@ -181,6 +185,5 @@ def _tell(done: Published) -> Iterator[str]:
     for name, blob in sorted(done.files.items()):
         size = human_bytes(blob.bytes)
         yield f"  {name:<20} {size:>9}  sha256:{blob.sha256[:12]}"
-    metrics = done.verification
-    yield f"  verified: {say_summary(metrics.get('summary'), metrics.get('benefit'))}"
+    yield f"  {say_status(done.status, done.checked.get('summary'), done.checked.get('benefit'))}"
     yield f"  in {done.folder}"

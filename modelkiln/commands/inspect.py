@@ -8,10 +8,11 @@ from typing import Any
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import REPORT, find_manifest, target_folder
 from modelkiln.building.prepare import prepare
-from modelkiln.building.report import PLAN, find_benefit
+from modelkiln.building.report import PLAN, find_benefit, find_engines
 from modelkiln.catalog.target import Target
+from modelkiln.report.engines import Engines, say_gpus
 from modelkiln.report.quality import read_quality
-from modelkiln.report.summary import say_summary
+from modelkiln.report.summary import VERIFIED, say_status
 from modelkiln.util import console
 from modelkiln.util.units import human_bytes
 
@@ -30,13 +31,18 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     console.say(f"{target.name}\n  {target.contract.summary}\n  {target_folder(kiln, target)}")
     weights = manifest["weights"]
     console.say(f"  weights: {', '.join(f'{k} {v}' for k, v in weights.items())}")
+    engines = find_engines(kiln, target, manifest)
+    names = target.engine_files if engines else {}
     for graph in target.graphs:
-        console.say(f"\n{graph['file']}")
+        console.say(f"\n{names.get(graph['name'], graph['file'])}")
         for kind in ("inputs", "outputs"):
             for value in graph[kind]:
                 dims = ", ".join(map(str, value["dims"]))
                 console.say(f"  {kind[:-1]:<7} {value['name']:<18} {value['dtype']} [{dims}]")
-        _say_metrics(_graph_metrics(manifest, graph))
+        if engines:
+            _say_engine(engines, graph["name"])
+        else:
+            _say_metrics(_graph_metrics(manifest, graph))
     console.say("\nfiles")
     console.say_table(
         ("name", "size", "sha256"),
@@ -45,9 +51,11 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
             for name, one in manifest["files"].items()
         ],
     )
-    _say_quality(kiln, target, manifest)
-    said = say_summary(manifest["verification"], find_benefit(kiln, manifest))
-    console.say(f"\nverified: {said}")
+    if not engines:
+        _say_quality(kiln, target, manifest)
+    status = manifest["status"]
+    checked = manifest.get("verification" if status == VERIFIED else "built")
+    console.say(f"\n{say_status(status, checked, find_benefit(kiln, manifest))}")
     console.say("\nsteps")
     console.say_table(
         ("step", "key", "runner", "sealed"),
@@ -58,6 +66,22 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     )
     environment = ", ".join(f"{name} {one}" for name, one in manifest["environment"].items())
     console.say(f"\nenvironment: {environment}")
+
+
+def _say_engine(engines: Engines, graph: str) -> None:
+    (row,) = (one for one in engines["rows"] if one["graph"] == graph)
+    console.say(
+        f"  {engines['title']} {engines['version']}, {engines['precision']}, "
+        f"TF32 {'on' if engines['tf32'] else 'off'}; {say_gpus(engines['gpus'])}"
+    )
+    console.say(
+        f"  {human_bytes(row['bytes'])}; on the GPU {human_bytes(row['activation_memory'])} of "
+        f"activations at the largest shapes, {human_bytes(row['weights_memory'])} of weights"
+    )
+    console.say(f"  {row['layers']} layers; products and convolutions: {row['types']}")
+    console.say(f"  shapes: {row['shapes'] or 'fixed'}")
+    promise = "the same bytes in every build" if row["same_bytes"] else "same bytes not promised"
+    console.say(f"  {promise}; from ONNX sha256:{row['onnx'][:16]} of {engines['source']}")
 
 
 def _say_quality(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:

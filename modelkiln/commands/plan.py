@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from modelkiln.building.available import note_left_out, split_available
 from modelkiln.building.dry_run import show_plan
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import prepare
@@ -43,6 +44,10 @@ def show_plan_as(kiln: Kiln, text: str, form: str, *, why: bool = False) -> None
     if form == PlanFormat.GITHUB:
         from modelkiln.building.matrix import show_matrix
 
-        show_matrix(kiln, kiln.targets(text))
+        targets, left_out = split_available(kiln.targets(text))
+        note_left_out(left_out)
+        show_matrix(kiln, targets)
     else:
-        show_plan(kiln, prepare(kiln, text), as_json=form == PlanFormat.JSON, why=why)
+        prepared = prepare(kiln, text)
+        note_left_out(prepared.left_out)
+        show_plan(kiln, prepared, as_json=form == PlanFormat.JSON, why=why)

@@ -1,7 +1,7 @@
 """`invoke reproduce`: two builds under different conditions, byte by byte."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from modelkiln.building.build import build, raise_failures
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import target_folder
 from modelkiln.building.prepare import prepare
+from modelkiln.catalog.target import Target
 from modelkiln.errors import NotReproducible
 from modelkiln.runners.base import Runner
 from modelkiln.runners.choice import contains_stages
@@ -47,7 +48,8 @@ CONDITIONS = (
 
 def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     """Build a target's files twice from nothing, in different folders, time zones, locales, umasks
-    and hash seeds, and compare them with each other and with what is published. With `--runner
+    and hash seeds, and compare them with each other and with what is published. Of engines for
+    ranges of shapes no bytes are promised, and none are compared. With `--runner
     docker` the first build runs in containers, the second does not.
 
     Raises:
@@ -71,13 +73,20 @@ def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
             for name in builds["build 1"]
             if len({files[name] for files in builds.values()}) > 1
         ]
+        free = [name for name in builds["build 1"] if name in target.unpromised]
+        different = [name for name in different if name not in free]
         if as_json:
-            console.say_json({"target": target.name, "builds": builds, "different": different})
+            document = {"target": target.name, "builds": builds, "different": different}
+            console.say_json({**document, "not_promised": free})
         else:
             console.say_table(
-                ("file", *builds),
+                ("file", *builds, ""),
                 [
-                    (name, *(files[name][:16] for files in builds.values()))
+                    (
+                        name,
+                        *(files[name][:16] for files in builds.values()),
+                        "not promised" if name in free else "",
+                    )
                     for name in builds["build 1"]
                 ],
             )
@@ -92,9 +101,21 @@ def reproduce_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
                 f"Compare the builds in {kept}.",
             )
         if not as_json:
-            console.say(f"{target.name}: the same bytes in {' and '.join(builds)}")
+            for line in _conclude(target, list(builds), free):
+                console.say(line)
     finally:
         kiln.store.discard(root)
+
+
+def _conclude(target: Target, builds: Sequence[str], free: Sequence[str]) -> Iterator[str]:
+    among = "of the others " if free else ""
+    if len(free) < len(target.graph_files):
+        yield f"{target.name}: the same bytes {among}in {' and '.join(builds)}"
+    if free:
+        yield (
+            f"not promised: {', '.join(free)}; TensorRT numbers what it compiles anew in each "
+            "build for a range of shapes. With fixed ones (--profile AXIS=N) bytes are the same."
+        )
 
 
 def _build(kiln: Kiln, text: str, folder: Path, conditions: Conditions | None) -> dict[str, str]:

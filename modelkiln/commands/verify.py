@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from modelkiln.building.available import note_left_out
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import MANIFEST, check_files, find_manifest, target_folder
 from modelkiln.building.once import run_once
 from modelkiln.building.prepare import Prepared, prepare
 from modelkiln.catalog.target import Target
 from modelkiln.errors import KilnError, UsageError, VerificationFailure
-from modelkiln.planning.graph import StepOutput, TargetPlan
-from modelkiln.report.summary import say_summary
+from modelkiln.planning.graph import StepOutput, TargetPlan, TargetStatus
+from modelkiln.report.summary import say_status
 from modelkiln.util import console
 
 
@@ -23,6 +24,7 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     results: dict[str, Any] = {}
     failures: list[KilnError] = []
     prepared = prepare(kiln, text, runs=False)
+    note_left_out(prepared.left_out)
     targets = prepared.targets
     held_back = [one for one in targets if is_held_back(kiln, one)]
     if len(held_back) == len(targets):
@@ -40,10 +42,12 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
             results[target.name] = {"ok": False, "what": error.what, "why": error.why}
             console.note(f"FAILED {target.name}: {error.what}")
         else:
-            results[target.name] = {"ok": True, **metrics}
+            # What was only built did not fail, and is not verified by that.
+            verified = planned.status is TargetStatus.VERIFIED
+            results[target.name] = {"ok": verified, "status": str(planned.status), **metrics}
             if not as_json:
-                said = say_summary(metrics.get("summary"), metrics.get("benefit"))
-                console.say(f"ok  {target.name}  {said}")
+                said = say_status(planned.status, metrics.get("summary"), metrics.get("benefit"))
+                console.say(f"{'ok' if verified else '--'}  {target.name}  {said}")
     if as_json:
         console.say_json(results)
     if failures:

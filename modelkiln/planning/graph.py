@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,26 @@ class Step:
         return list(dict.fromkeys(steps))
 
 
+class TargetStatus(StrEnum):
+    """What may be said of a target that passed its last check.
+
+    An engine that no GPU ran is built, never verified.
+    """
+
+    BUILT = "built"
+    VERIFIED = "verified"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetPlan:
-    """Where a target's files come from."""
+    """Where a target's files come from, what checks them last, and what may be said of them
+    then.
+    """
 
     target: Target
     graphs: str
     verify: str
+    status: TargetStatus = TargetStatus.BUILT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from modelkiln.catalog.catalog import Catalog
+from modelkiln.catalog.lineage import FIRST, find_source
 from modelkiln.catalog.pictures import ChoosePictures
 from modelkiln.catalog.target import Target
 from modelkiln.errors import UsageError
-from modelkiln.planning.graph import Plan, TargetPlan
+from modelkiln.planning.graph import Plan, TargetPlan, TargetStatus
 from modelkiln.planning.maker import ModuleExists, SourceDigest, StepMaker
 from modelkiln.planning.stages import find_stages
 from modelkiln.planning.stages.making import Making
-
-# What every format begins with.
-FIRST = "ingest"
 
 
 class Planner:
@@ -52,25 +50,29 @@ class Planner:
         return Plan(steps=self._maker.steps, targets=tuple(planned))
 
     def _plan_target(self, target: Target, until: str | None) -> TargetPlan:
-        base = self._find_base(target)
-        made: dict[str, str] = {}
+        return self._go_through(target, until, {})
+
+    def _go_through(self, target: Target, until: str | None, made: dict[str, str]) -> TargetPlan:
+        """Make the steps of a target, behind those of the one whose verified files it takes."""
+        source = find_source(self._catalog, target)
+        base = source or target
+        stages = target.format.stages
+        if source and target.format.made_from:
+            before = self._go_through(source, until, made)
+            if until in made:
+                return replace(before, target=target)
+        else:
+            stages = (FIRST, *stages)
         graphs = ""
-        for stage in (FIRST, *target.format.stages):
+        for stage in stages:
             graphs = made[stage] = self._make(stage, target, base, made)
             if stage == until:
-                return TargetPlan(target=target, graphs=graphs, verify=graphs)
-        verify = graphs
-        for stage in target.format.checks:
+                break
+        status, verify = TargetStatus.BUILT, graphs
+        for stage in target.format.checks if until is None else ():
             verify = made[stage] = self._make(stage, target, base, made)
-        return TargetPlan(target=target, graphs=graphs, verify=verify)
-
-    def _find_base(self, target: Target) -> Target:
-        """Return the target whose graphs this one's are made from; any other target itself."""
-        name = target.format.replaces
-        if not name:
-            return target
-        form = self._catalog.format_for(name, target.model, target.contract)
-        return replace(target, format=form, format_variant=(), pictures=None)
+            status = self._stages[stage].grants
+        return TargetPlan(target=target, graphs=graphs, verify=verify, status=status)
 
     def _make(self, name: str, target: Target, base: Target, made: Mapping[str, str]) -> str:
         stage = self._stages.get(name)

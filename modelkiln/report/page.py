@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NotRequired, TypedDict, TypeGuard
 
+from modelkiln.report.engines import Engines, say_gpus
 from modelkiln.report.loop import LoopRow, is_close, is_number, plot_loop, same_sign, summarize_loop
 from modelkiln.report.quality import Quality, plot_quality, say_decibels
 from modelkiln.util.units import human_bytes
@@ -82,7 +83,7 @@ class Report(TypedDict):
 
     `weights` says in words which weights were used, `warning` what is to be said of them, if
     anything; `provenance` is a list of (name, value). A reduced precision has a `quality` in the
-    place of `parity`.
+    place of `parity`; `engines` are built, and the page does not call them verified.
     """
 
     title: str
@@ -98,6 +99,7 @@ class Report(TypedDict):
     steps: Sequence[StepRow]
     loop: NotRequired[Sequence[LoopRow]]
     quality: NotRequired[Quality | None]
+    engines: NotRequired[Engines | None]
     failure: NotRequired[Failure | None]
 
 
@@ -137,6 +139,7 @@ def _render(title: str, note: str, reports: Sequence[Report]) -> str:
         "figure": format_figure,
         "decibels": say_decibels,
         "times": format_times,
+        "gpus": say_gpus,
         "base64": lambda content: base64.b64encode(content).decode("ascii"),
     }
     page = environment.get_template("report.html.j2").render(
@@ -166,6 +169,7 @@ def _view(report: Report) -> dict[str, Any]:
         "failure": report.get("failure"),
         "ok": report.get("failure") is None and good,
         "quality": quality,
+        "engines": report.get("engines"),
         "snr_plot": plot_quality(quality) if quality else None,
         "lowest_snr": _lowest_snr(quality) if quality else None,
         "worst": max(map(_share_of_bound, parity), default=None),

@@ -1,9 +1,27 @@
-"""What a verification found, in one line."""
+"""What the last check of a target found, in one line."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from modelkiln.report.engines import say_built
 from modelkiln.report.quality import say_quality
+
+
+BUILT, VERIFIED = "built", "verified"
+
+
+def say_status(status: str, summary: Any, benefit: Mapping[str, Any] | None = None) -> str:
+    """Return what may be said of a target, in one line that begins with that.
+
+    Args:
+        status: `built` or `verified`; nothing else makes a target verified.
+        summary: The last check's.
+        benefit: What it measured of a reduced precision, where that is known.
+    """
+    if status == VERIFIED:
+        return f"verified: {say_summary(summary, benefit)}"
+    # What it says begins with the word.
+    return say_built(summary) if isinstance(summary, Mapping) else f"{BUILT}, not run: {summary}"
 
 
 def say_summary(summary: Any, benefit: Mapping[str, Any] | None = None) -> str:

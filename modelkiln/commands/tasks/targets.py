@@ -38,8 +38,8 @@ def plan(
 @command(
     remembered=True,
     help={
-        "until": "stop after this stage (ingest, export, convert, calibrate, quantize); nothing is"
-        " published then"
+        "until": "stop after this stage, one of those that make the files of all these targets;"
+        " nothing is published then"
     },
 )
 def build(

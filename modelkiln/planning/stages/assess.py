@@ -1,7 +1,7 @@
 """Stage assess: graphs in lower precision verified beside those that they replace."""
 
 from modelkiln.catalog.weights import RandomWeights
-from modelkiln.planning.graph import StepOutput
+from modelkiln.planning.graph import StepOutput, TargetStatus
 from modelkiln.planning.stages.making import Making, Stage
 from modelkiln.planning.stages.quantize import finished_opset
 
@@ -40,4 +40,4 @@ def plan(making: Making) -> str:
     )
 
 
-STAGE = Stage(plan=plan)
+STAGE = Stage(plan=plan, grants=TargetStatus.VERIFIED)

@@ -9,7 +9,7 @@ from modelkiln.catalog.models import Model
 from modelkiln.catalog.pictures import ChoosePictures
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import FileWeights, OfficialWeights, RandomWeights
-from modelkiln.planning.graph import Input, StepOutput
+from modelkiln.planning.graph import Input, StepOutput, TargetStatus
 from modelkiln.planning.maker import StepMaker
 from modelkiln.util.hashing import sha256_json
 
@@ -115,10 +115,12 @@ class Stage:
     Attributes:
         plan: Makes its step of a target; returns the step's id.
         describe: What it adds to the metadata of a target's graphs.
+        grants: What may be said of a target whose last check it is.
     """
 
     plan: Callable[[Making], str]
     describe: Callable[[Making, Target], dict[str, str]] = describe_nothing
+    grants: TargetStatus = TargetStatus.BUILT
 
 
 def model_params(model: Model) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Stage verify: graphs held against their contract and against what PyTorch computed."""
 
+from modelkiln.planning.graph import TargetStatus
 from modelkiln.planning.stages.making import Making, Stage, parameters_of
 
 
@@ -17,4 +18,4 @@ def plan(making: Making) -> str:
     )
 
 
-STAGE = Stage(plan=plan)
+STAGE = Stage(plan=plan, grants=TargetStatus.VERIFIED)

@@ -64,13 +64,20 @@ def test_a_contract_that_extends_another_has_its_variants(tmp_path: Path) -> Non
     add_contract(
         tmp_path,
         "other",
-        'extends = "mine"\nname = "other"\n[variants.shape.other.options]\nfixed = "other"\n',
+        'extends = "mine"\nname = "other"\n'
+        "[variants.shape.fixed.options]\nround = 1\n[variants.shape.other.options]\nround = 2\n",
     )
     heir = _target(tmp_path, "sam2_hiera_tiny/heir@fixed/onnx-fp32")
     assert (heir.golden["version"], heir.options["fixed"]) == (3, True)
-    # Like another's parameter, its variants are replaced whole.
-    other = load_catalog([FOLDER, tmp_path]).contracts["other"]
-    assert other.changes == {"shape": {"other": {"options": {"fixed": "other"}}}}
+    # Like another's parameter, its variants are replaced part by part.
+    mine, other = (load_catalog([FOLDER, tmp_path]).contracts[one] for one in ("mine", "other"))
+    graphs = mine.changes["shape"]["fixed"]["graphs"]
+    assert other.changes == {
+        "shape": {
+            "fixed": {"graphs": graphs, "options": {"round": 1}},
+            "other": {"options": {"round": 2}},
+        }
+    }
 
 
 @pytest.mark.parametrize(
@@ -131,3 +138,25 @@ def test_the_static_tracker_has_no_free_axis_but_the_decoders(model: str) -> Non
         assert [value["name"] for value in one["outputs"]] == [
             value["name"] for value in other["outputs"]
         ]
+
+
+def test_an_axis_that_a_variant_alone_has_needs_sizes_too(tmp_path: Path) -> None:
+    text = FIXED.replace('"{embed * 2}"', '"rows"')
+    add_contract(tmp_path, "mine", MINE + text)
+    with pytest.raises(UsageError, match=r"no entry for encoder\.rows"):
+        load_catalog([FOLDER, tmp_path])
+    add_contract(tmp_path, "mine", MINE + text + "[profile.encoder]\nrows = [1, 2, 3]\n")
+    shapes = _target(tmp_path, "sam2_hiera_tiny/mine@fixed/onnx-fp32").profiles["encoder"]
+    assert [one.max for one in shapes["image"]] == [1, 3, 3, 7]
+
+
+def test_the_static_tracker_needs_no_sizes_but_the_decoders() -> None:
+    text = "sam2.1_hiera_tiny/tracker-ex@static/onnx-fp32"
+    (static,) = select_targets(CATALOG, [text], OFFICIAL)
+    ranges = {
+        name
+        for name, shapes in static.profiles.items()
+        if not all(one.fixed for shape in shapes.values() for one in shape)
+    }
+    assert ranges == {"mask_decoder"}
+    assert [one.max for one in static.profiles["memory_attention"]["frames_valid"]] == [1, 7]

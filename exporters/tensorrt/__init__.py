@@ -1,0 +1,1 @@
+"""TensorRT: from an ONNX file to an engine, and what an engine's file says of itself."""
