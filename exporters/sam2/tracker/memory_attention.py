@@ -200,7 +200,7 @@ def exclude(valid: Tensor, tokens: int) -> Tensor:
     """Return what takes the weight from slots' tokens: bool [B, S] to [B, S * tokens], 0 where
     valid.
     """
-    bias = (1.0 - valid.to(torch.float32)) * EXCLUDED
+    bias: Tensor = (1.0 - valid.to(torch.float32)) * EXCLUDED
     return bias[:, :, None].expand(-1, -1, tokens).flatten(1)
 
 

@@ -129,12 +129,17 @@ class Trackers:
         return self._graphs(contract, threads=threads)
 
     def _graphs(self, contract: str, opset: int = OPSET, threads: int = 1) -> dict[str, Path]:
-        """The converted graphs of a contract by their files' names."""
-        golden = shrink(contract)
-        params = self._export_params(contract, opset)
+        """The converted graphs of a contract by their files' names.
+
+        Where a value of a parameter changes some of them, the others are made but once.
+        """
+        stem = contract.partition("@")[0]
+        same = shrink(stem)["graphs"] if stem != contract else []
+        graphs = [graph for graph in shrink(contract)["graphs"] if graph not in same]
+        params = {**self._export_params(contract, opset), "graphs": graphs}
         provider = "exporters.sam2.tracker.export"
         traced = self._export(contract, provider, params, threads)
-        files = [graph["file"] for graph in golden["graphs"]]
+        files = [graph["file"] for graph in graphs]
         done = run_stage(
             self._scratch("convert"),
             "convert",
@@ -142,13 +147,14 @@ class Trackers:
             {
                 "simplifier": "onnxsim",
                 "opset": opset,
-                "graphs": golden["graphs"],
+                "graphs": graphs,
                 "metadata": {"model": "shrunken", "license": "Apache-2.0"},
             },
             {file: traced[file] for file in files},
             threads,
         )
-        return {file: done[file] for file in files}
+        others = self.graphs(stem) if same else {}
+        return {**others, **{file: done[file] for file in files}}
 
     def mutant(self, contract: str, graph: str, mutation: str) -> dict[str, Path]:
         """A contract's graphs, one of them traced anew with a fault in it."""

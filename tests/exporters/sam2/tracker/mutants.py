@@ -60,7 +60,7 @@ def mutate(modules: Mapping[str, Any], mutation: str) -> None:
         case "no embedding of missing memory":
             modules["image_encoder"].sam.no_mem_embed.data.zero_()
         case "empty slots have weight":
-            memory_attention.EXCLUDED = 0.0  # type: ignore[misc]
+            memory_attention.EXCLUDED = 0.0
         case "another embedding of missing memory":
             attention.no_memory.data.mul_(0.5)
         case unknown:
