@@ -52,8 +52,10 @@ def run(step: Step) -> Result:
             raise _refuse(
                 f"The engine {file} was not built from the graph {name}.",
                 as_sentence(
-                    "; ".join(f"{key}: {_short(said.get(key))}, not {_short(facts[key])}"
-                              for key in differ)
+                    "; ".join(
+                        f"{key}: {_short(said.get(key))}, not {_short(facts[key])}"
+                        for key in differ
+                    )
                 ),
             )
         sizes[file] = _check_file(step, flavour.header, file, trt)
@@ -102,9 +104,7 @@ def _check_file(step: Step, has_header: bool, file: str, trt: Any) -> int:
     try:
         header = read_header(path)
     except HeaderError as error:
-        raise _refuse(
-            f"The engine {file} is damaged.", as_sentence(str(error))
-        ) from error
+        raise _refuse(f"The engine {file} is damaged.", as_sentence(str(error))) from error
     faults = find_faults(header, trt.__version__, step.param("gpus"))
     if faults:
         raise _refuse(

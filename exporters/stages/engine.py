@@ -80,9 +80,7 @@ def run(step: Step) -> Result:
     return Result(outputs=[*sizes, DOCUMENT], metrics={**document, "bytes": sizes})
 
 
-def read_network(
-    step: Step, trt: Any, golden: Mapping[str, Any]
-) -> tuple[Network, dict[str, Any]]:
+def read_network(step: Step, trt: Any, golden: Mapping[str, Any]) -> tuple[Network, dict[str, Any]]:
     """Parse a graph and hold it against its contract; return it with what is known of it.
 
     Raises:

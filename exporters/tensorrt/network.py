@@ -122,4 +122,5 @@ def _parser_errors(parser: Any) -> Iterator[str]:
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         node = " ".join(filter(None, (error.node_operator(), error.node_name())))
-        yield f"{error.code().name}{f' at {node}' if node else ''}: {' '.join(error.desc().split())}"
+        place = f" at {node}" if node else ""
+        yield f"{error.code().name}{place}: {' '.join(error.desc().split())}"

@@ -80,9 +80,7 @@ def make_report(
     )
 
 
-def find_engines(
-    kiln: Kiln, target: Target, manifest: Mapping[str, Any]
-) -> Engines | None:
+def find_engines(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> Engines | None:
     """Return what is known of a target's engines; None where it has none."""
     if BUILT not in manifest["files"]:
         return None

@@ -142,8 +142,8 @@ class Target:
 
     @property
     def graph_files(self) -> tuple[str, ...]:
-        """The files that hold the graphs: one each, or, of an ONNX graph with its weights beside it,
-        two.
+        """The files that hold the graphs: one each, or two where weights lie beside an ONNX
+        graph.
         """
         if self.format.files:
             return tuple(self.engine_files.values())

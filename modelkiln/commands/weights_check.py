@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from modelkiln.building.available import note_left_out, split_available
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.report import make_failed_report, make_report

@@ -6,7 +6,6 @@ from typing import Any
 from modelkiln.report.engines import say_built
 from modelkiln.report.quality import say_quality
 
-
 BUILT, VERIFIED = "built", "verified"
 
 

@@ -33,7 +33,9 @@ def engine_params(making: Making) -> dict[str, Any]:
         "graphs": list(target.graphs),
         "onnx": _name_files(source),
         "engines": target.engine_files,
-        "shapes": {name: one for name in target.engine_files if (one := spell_shapes(target, name))},
+        "shapes": {
+            name: one for name in target.engine_files if (one := spell_shapes(target, name))
+        },
         "precision": options["precision"],
         "quantized": source.quantized if options["precision"] in QUANTIZED else [],
         "gpus": entries(target.format_parameters["gpu"]),
@@ -56,7 +58,8 @@ def spell_shapes(target: Target, graph: str) -> dict[str, list[list[int]]]:
     shapes = target.profiles[graph]
     return {
         value["name"]: [
-            [getattr(dim, which) for dim in shapes[value["name"]]] for which in ("min", "opt", "max")
+            [getattr(dim, which) for dim in shapes[value["name"]]]
+            for which in ("min", "opt", "max")
         ]
         for value in golden["inputs"]
         if any(isinstance(dim, str) for dim in value["dims"])
