@@ -23,7 +23,9 @@ _OVERRIDES: Final = (
 
 
 def write_catalog(folder: Path, *contracts: str) -> None:
-    """Writes the model and these contracts of the catalog, each the name of its file, for it."""
+    """Writes the model and these contracts of the catalog, each the name of its file, for it; one
+    that extends another comes after that.
+    """
     models = (REPOSITORY / "catalog" / "models" / "sam2.toml").read_text(encoding="utf-8")
     entry = re.search(r'^\[models\."sam2\.1_hiera_tiny"\]\n(?:.+\n)+', models, re.MULTILINE)
     assert entry is not None
@@ -37,9 +39,13 @@ def write_catalog(folder: Path, *contracts: str) -> None:
     for stem in contracts:
         file = f"{stem}.toml"
         text = (REPOSITORY / "catalog" / "contracts" / file).read_text(encoding="utf-8")
-        text = _replace(text, 'families = ["sam2"]', f'families = ["{_FAMILY}"]')
+        if found := re.match(r'(?:#.*\n|\n)*extends = "(.+)"\n', text):
+            assert found[1] in contracts[: contracts.index(stem)]
+            text = _replace(text, f'extends = "{found[1]}"', f'extends = "small-{found[1]}"')
+        else:
+            text = _replace(text, 'families = ["sam2"]', f'families = ["{_FAMILY}"]')
+            text = _replace(text, "size = 1024", f"size = {_SIDE}")
         text = text.replace('models = ["sam2.1_*"]', f'models = ["{MODEL}"]')
-        text = _replace(text, "size = 1024", f"size = {_SIDE}")
         text = re.sub(r"dims = \[([^\]]*)\]", _shrink, text)
         _write(folder / "contracts" / f"small-{file}", text)
 

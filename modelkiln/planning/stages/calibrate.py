@@ -21,7 +21,7 @@ def plan(making: Making) -> str:
         "graphs": list(base.graphs),
         "quantized": target.quantized,
         "preprocessing": dict(base.golden.get("preprocessing", {})),
-        "options": dict(target.contract.options),
+        "options": target.options,
         "op_types": entries(values["op_types_to_quantize"]),
         "calib_method": values["calib_method"],
         "calib_size": picture_count(values),
