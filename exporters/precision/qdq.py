@@ -57,6 +57,7 @@ class QdqWriter:
         fp8: E4M3FN instead of INT8.
         qdq_weights: Whether Q and DQ follow the stored weights.
         half: Whether scales have to be numbers of float16, which they are going to be.
+        wide: The layers that stay in float32 all the same, scales included, by their outputs.
     """
 
     model: ModelProto
@@ -66,9 +67,11 @@ class QdqWriter:
     fp8: bool = False
     qdq_weights: bool = False
     half: bool = False
+    wide: Collection[str] = ()
     _constants: dict[str, TensorProto] = field(default_factory=dict)
     _shapes: dict[str, list[int | str | None]] = field(default_factory=dict)
     _activations: dict[tuple[str, bool], str] = field(default_factory=dict)
+    _wide_inputs: set[str] = field(default_factory=set)
 
     def write(self, layers: Sequence[Layer]) -> dict[str, float]:
         """Quantize these layers; return the scale of each one's activation, by its output.
@@ -80,6 +83,7 @@ class QdqWriter:
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         values = [*graph.value_info, *graph.input, *graph.output]
         self._shapes = {one.name: dims for one in values if (dims := dims_of(one)) is not None}
+        self._wide_inputs = {layer.input for layer in layers if layer.output in self.wide}
         if self.fp8:
             self._replace_relus({layer.input for layer in layers})
         wanted = {layer.output: layer for layer in layers}
@@ -168,7 +172,10 @@ class QdqWriter:
         name = f"{layer.output}_w"
         tensor = self._constants[layer.weight]
         integers, scales = quantize_channels(
-            self._values(tensor), layer.axis, fp8=self.fp8, half=self.half
+            self._values(tensor),
+            layer.axis,
+            fp8=self.fp8,
+            half=self.half and layer.output not in self.wide,
         )
         stored = self._add(f"{name}_q", integers)
         scale = self._add(f"{name}_scale", scales)
@@ -206,7 +213,8 @@ class QdqWriter:
                 "Report this as a fault of the plan.",
             )
         steps = FP8_LARGEST if self.fp8 else INT8_LARGEST
-        return scale_of(self.ranges[layer.input], steps, half=self.half)
+        half = self.half and layer.input not in self._wide_inputs
+        return scale_of(self.ranges[layer.input], steps, half=half)
 
     def _values(self, tensor: TensorProto) -> NDArray[np.float32]:
         return np.asarray(read_values(tensor, self.source), dtype=np.float32)

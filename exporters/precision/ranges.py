@@ -1,7 +1,8 @@
 """The ranges of activations, gathered while a graph runs: one pass over the pictures, nothing kept.
 
-For `max` the graph itself computes the largest magnitude of every activation, so that only single
-numbers leave it; the network's own operators are fused as in any session. For `entropy` a second
+For `max` the graph itself computes the largest magnitude of every activation, and the sum of all
+its magnitudes, so that only single numbers leave it. onnxruntime's ReduceMax passes over what is no
+number; a sum does not. For `entropy` a second
 pass counts magnitudes in bins, and onnxruntime's own search picks the threshold that loses least
 (Kullback-Leibler divergence; Migacz, "8-bit Inference with TensorRT", 2017).
 """
@@ -28,14 +29,15 @@ LEVELS: Final = 128
 # What an entropy pass may fetch from a session at once.
 FETCHED_BYTES: Final = 1_000_000_000
 
-_SUFFIX: Final = "__largest"
+_LARGEST: Final = "__largest"
+_SUM: Final = "__sum"
 
 
 class RangeObserver:
     """A graph that tells the ranges of some of its activations whenever it runs.
 
     Attributes:
-        largest: The largest magnitude so far, by activation.
+        largest: The largest magnitude so far, by activation or other value.
         runs: How often it ran.
     """
 
@@ -46,8 +48,9 @@ class RangeObserver:
         folder: Path,
         threads: int,
         provider: str,
+        others: Collection[str] = (),
     ) -> None:
-        """Load the graph, with an output more for each activation.
+        """Load the graph, with two outputs more for each value.
 
         Args:
             path: The .onnx file; weights beside it stay there.
@@ -55,11 +58,13 @@ class RangeObserver:
             folder: Where the instrumented graph may be written; its own.
             threads: How many threads onnxruntime may use.
             provider: The execution provider that must be active.
+            others: Values to observe that may be infinite, as what a mask leaves out is.
         """
-        self.largest: dict[str, float] = dict.fromkeys(sorted(activations), 0.0)
+        self.largest: dict[str, float] = dict.fromkeys(sorted({*activations, *others}), 0.0)
         self.runs = 0
         model = read_graph(path)
         self._outputs = [value.name for value in model.graph.output]
+        self._finite = {*self._outputs, *activations}
         _add_magnitudes(model, self.largest)
         self._session = _open(model, path, folder, threads, provider)
 
@@ -70,20 +75,20 @@ class RangeObserver:
             StageError: An activation holds NaN or infinite values.
         """
         found = self._session.run(inputs)
-        # A maximum passes over what is no number; it comes out of the graph all the same.
         outputs = {name: found[name] for name in self._outputs}
-        for name, values in {
-            **outputs,
-            **{one: found[one + _SUFFIX] for one in self.largest},
-        }.items():
-            if not np.isfinite(values).all():
+        for name, values in (
+            *outputs.items(),
+            *((one, found[one + kind]) for one in self.largest for kind in (_SUM, _LARGEST)),
+        ):
+            infinite = name in self._finite and np.isinf(values).any()
+            if infinite or np.isnan(values).any():
                 raise StageError(
                     f"The activation {name} holds NaN or infinite values.",
                     "The weights are damaged, or too large for float32.",
                     "Verify the float32 target.",
                 )
         for name in self.largest:
-            self.largest[name] = max(self.largest[name], float(found[name + _SUFFIX]))
+            self.largest[name] = max(self.largest[name], float(found[name + _LARGEST]))
         self.runs += 1
         return outputs
 
@@ -147,23 +152,27 @@ class HistogramObserver:
         return max(abs(float(bound)) for bound in bounds)
 
 
-def _add_magnitudes(model: ModelProto, activations: Collection[str]) -> None:
-    for name in activations:
-        model.graph.node.append(
-            onnx.helper.make_node("Abs", [name], [name + "__magnitude"], name=name + "__magnitude")
-        )
-        model.graph.node.append(
-            onnx.helper.make_node(
-                "ReduceMax",
-                [name + "__magnitude"],
-                [name + _SUFFIX],
-                name=name + _SUFFIX,
-                keepdims=0,
+def _add_magnitudes(model: ModelProto, values: Collection[str]) -> None:
+    """Add two outputs for each value, those of the last one first.
+
+    onnxruntime begins with what was added last and runs what leads to it. In this order it is done
+    with a value as soon as it has it; in any other all values would be in memory at once.
+    """
+    names = [value.name for value in model.graph.input]
+    names += [name for node in model.graph.node for name in node.output]
+    places = {name: place for place, name in enumerate(names)}
+    for name in sorted(values, key=lambda one: places[one], reverse=True):
+        magnitude = name + "__magnitude"
+        model.graph.node.append(onnx.helper.make_node("Abs", [name], [magnitude], name=magnitude))
+        for kind, suffix in (("ReduceMax", _LARGEST), ("ReduceSum", _SUM)):
+            model.graph.node.append(
+                onnx.helper.make_node(
+                    kind, [magnitude], [name + suffix], name=name + suffix, keepdims=0
+                )
             )
-        )
-        model.graph.output.append(
-            onnx.helper.make_tensor_value_info(name + _SUFFIX, onnx.TensorProto.FLOAT, [])
-        )
+            model.graph.output.append(
+                onnx.helper.make_tensor_value_info(name + suffix, onnx.TensorProto.FLOAT, [])
+            )
 
 
 def _open(model: ModelProto, path: Path, folder: Path, threads: int, provider: str) -> Session:

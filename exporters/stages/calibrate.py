@@ -1,6 +1,8 @@
 """The stage `calibrate`: float32 graphs look at pictures, and the ranges of activations remain.
 
-One calibration serves every format that is quantized with static scales, in either layout.
+One calibration serves every format that is quantized with static scales, in either layout. Where
+the result has float16 in it, the magnitudes of all values are kept as well: float16 cannot hold
+those above 65504.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from exporters.graphs.sessions import CPU, CUDA, RuntimeFailure, Session, Tensor
 from exporters.graphs.structure import read_graph
 from exporters.memory import return_freed_memory
 from exporters.precision.calibration import PictureReader, random_picture, resample_of
+from exporters.precision.float16_range import find_observed
 from exporters.precision.layers import find_layers
 from exporters.precision.ranges import HistogramObserver, RangeObserver, Run, observe
 from exporters.protocol import (
@@ -36,8 +39,9 @@ _PROVIDERS: Final[Mapping[str, str]] = {"cpu": CPU, "cuda": CUDA}
 def run(step: Step) -> Result:
     """Run the graphs on every calibration picture; write `calibration.json`.
 
-    Parameters: `graphs` (the contract's, all), `quantized` (names of those to observe), `op_types`,
-    `calib_method` (max or entropy), `calib_size`, `use_random_calib`, `calibration_eps`,
+    Parameters: `graphs` (the contract's, all), `quantized` (names of those to observe), `op_types`
+    (of the layers whose inputs get ranges), `observe` (inputs, of these layers, or tensors, all of
+    float32), `calib_method` (max or entropy), `calib_size`, `use_random_calib`, `calibration_eps`,
     `preprocessing`, `options` and `pictures` (the names of the inputs, in order). A family's part
     whose graphs take more than a picture has `feed(run, params, picture)`, which runs each of them.
 
@@ -61,6 +65,10 @@ def run(step: Step) -> Result:
         )
         for name in wanted
     }
+    everything = step.param("observe") == "tensors"
+    values = {
+        name: find_observed(read_graph(files[name])) if everything else [] for name in wanted
+    }
     feed = _find_feed(step, golden, wanted)
     scratch = step.out.parent / "calibrate"
     scratch.mkdir()
@@ -69,7 +77,12 @@ def run(step: Step) -> Result:
     try:
         observers = {
             name: RangeObserver(
-                files[name], activations[name], scratch / f"{name}-max", step.threads, provider
+                files[name],
+                activations[name],
+                scratch / f"{name}-max",
+                step.threads,
+                provider,
+                values[name],
             )
             for name in wanted
         }
@@ -82,7 +95,10 @@ def run(step: Step) -> Result:
         names = reader.show(feed, observe(observers, others), (0.05, 0.5 if entropy else 0.95))
     except RuntimeFailure as failure:
         raise _cannot_run(failure) from failure
-    ranges = {name: one.largest for name, one in observers.items()}
+    ranges = {
+        name: {one: observer.largest[one] for one in activations[name]}
+        for name, observer in observers.items()
+    }
     idle = [name for name, one in observers.items() if not one.runs]
     if idle:
         raise AssertionError(f"no picture reached {', '.join(idle)}")
@@ -94,6 +110,11 @@ def run(step: Step) -> Result:
         "pictures": names,
         "skipped": reader.skipped,
         "graphs": ranges,
+        "largest": {
+            name: {one: _finite(observers[name].largest[one]) for one in observed}
+            for name, observed in values.items()
+            if observed
+        },
     }
     write_json(step.out / "calibration.json", document)
     return Result(
@@ -102,9 +123,15 @@ def run(step: Step) -> Result:
             "pictures": len(names),
             "skipped": reader.skipped,
             "activations": {name: len(one) for name, one in ranges.items()},
+            "values": {name: len(one) for name, one in values.items() if one},
             "provider": provider,
         },
     )
+
+
+def _finite(value: float) -> float | None:
+    """Return a magnitude as JSON has it: infinity is null."""
+    return value if np.isfinite(value) else None
 
 
 def _cannot_open(failure: RuntimeFailure, provider: str) -> StageError:

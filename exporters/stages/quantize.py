@@ -1,10 +1,12 @@
 """The stage `quantize`: verified float32 graphs become graphs in lower precision.
 
 Graphs that are not quantized go on as they are, byte by byte. `quantization.json` says what became
-of every layer, and how many integer kernels onnxruntime's CPU provider should find.
+of every layer, how many integer kernels onnxruntime's CPU provider should find, and where float16
+is too small.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -26,6 +28,12 @@ from exporters.graphs.structure import (
     set_metadata,
 )
 from exporters.memory import return_freed_memory
+from exporters.precision.float16_range import (
+    LARGEST,
+    bound_values,
+    describe_range,
+    find_overflowing,
+)
 from exporters.precision.layers import find_layers
 from exporters.precision.qdq import Layout, QdqWriter
 from exporters.protocol import Result, StageError, Step, as_sentence, report_progress, write_json
@@ -58,7 +66,7 @@ def run(step: Step) -> Result:
     return_freed_memory()
     mode = Mode(step.param("mode"))
     ranges: Mapping[str, Any] = {}
-    if mode.static:
+    if mode.static or is_half(step):
         ranges = json.loads(step.input("calibration.json").read_text(encoding="utf-8"))
     graphs: Sequence[Mapping[str, Any]] = step.param("graphs")
     found: dict[str, Any] = {}
@@ -97,6 +105,27 @@ def _describe(golden: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return describe(read_graph(folder / golden["file"]), size)
 
 
+def is_half(step: Step) -> bool:
+    """Return whether a step writes float16, so that what it holds has to fit."""
+    return Mode(step.param("mode")) is Mode.FP16 or step.param("dtype") == "fp16"
+
+
+def _read_magnitudes(calibration: Mapping[str, Any], graph: str) -> dict[str, float]:
+    """Return the largest magnitudes of a graph's values.
+
+    Raises:
+        StageError: The calibration did not observe them.
+    """
+    if graph not in calibration["largest"]:
+        raise StageError(
+            f"The range of {graph} is not known.",
+            "float16 ends at 65504, and the calibration did not look at what the graph reaches.",
+            "Report this as a fault of the plan.",
+        )
+    found: Mapping[str, float | None] = calibration["largest"][graph]
+    return {name: math.inf if value is None else value for name, value in found.items()}
+
+
 def find_layout(step: Step) -> Layout:
     """Return the layout of a step's graphs.
 
@@ -120,9 +149,10 @@ class _Quantizer:
         self._mode = mode
         self._golden = golden
         self._path = path
-        self._half = mode is Mode.FP16 or step.param("dtype") == "fp16"
+        self._half = is_half(step)
         self._layout = find_layout(step)
         self._ranges: Mapping[str, float] = calibration.get("graphs", {}).get(golden["name"], {})
+        self._largest = _read_magnitudes(calibration, golden["name"]) if self._half else {}
         self._model = read_graph(path)
         self._layers = find_layers(self._model, step.param("op_types"))
         self._chosen = [layer for layer in self._layers if not layer.reason]
@@ -139,13 +169,18 @@ class _Quantizer:
             )
         model, scales = self._quantize()
         chosen = [] if scales is None else self._chosen
+        extent: dict[str, Any] = {}
         if self._half:
             # Imported late: it takes seconds, and the other modes go without it.
-            from exporters.precision.half import halve
+            from exporters.precision.half import KEPT_IN_FLOAT32, halve
 
             take_in_all(model, self._path.parent)
             name_nodes(model)
-            model = halve(model, self._step.param("opset"))
+            bounds = bound_values(model, self._largest)
+            kept = find_overflowing(model, bounds)
+            extent["float16"] = describe_range(model, self._largest, kept, KEPT_IN_FLOAT32)
+            names = {node.name for node in model.graph.node if node.output[0] in kept}
+            model = halve(model, self._step.param("opset"), names)
         model = _finish(model, self._golden, self._step.param("metadata"))
         write_files(model, self._golden, self._step.out, self._path.parent)
         before = total_bytes(self._step.input(name) for name in files_of(self._golden))
@@ -170,6 +205,7 @@ class _Quantizer:
                 for one in chosen
             ],
             "bytes": {"before": before, "after": after},
+            **extent,
         }
 
     def _quantize(self) -> tuple[ModelProto, Mapping[str, float] | None]:
@@ -193,8 +229,18 @@ class _Quantizer:
             fp8=self._mode is Mode.FP8,
             qdq_weights=bool(self._step.param("qdq_for_weights")),
             half=self._half,
+            wide=self._find_wide(),
         )
         return model, writer.write(self._chosen)
+
+    def _find_wide(self) -> list[str]:
+        """Return the layers that float16 cannot hold, by their outputs."""
+        return [
+            layer.output
+            for layer in self._chosen
+            if self._ranges.get(layer.input, 0) > LARGEST
+            or self._largest.get(layer.output, 0) > LARGEST
+        ]
 
     def _count_integer_kernels(self) -> int:
         """Return how many layers the options let onnxruntime's CPU provider compute in integers.

@@ -152,7 +152,7 @@ def _check_formats(contracts: Mapping[str, Contract], formats: Mapping[str, Form
         for name in contract.formats:
             if name not in formats:
                 why = f"The formats are {', '.join(formats) or 'none'}."
-            elif formats[name].replaces and not contract.quantization.graphs:
+            elif formats[name].chooses_graphs and not contract.quantization.graphs:
                 why = "Its `quantization` does not say which graphs get lower precision."
             else:
                 continue

@@ -68,6 +68,11 @@ class Format:
     tensorrt: tuple[Mapping[str, Value], ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
+    @property
+    def chooses_graphs(self) -> bool:
+        """Whether a contract's `quantization` says which graphs get lower precision, not all."""
+        return bool(self.replaces) and not self.options.get("every_graph")
+
 
 def read_formats(folders: Sequence[Path]) -> dict[str, Format]:
     """Return the formats of catalog folders, by name; a file of a later folder goes before another.

@@ -11,6 +11,7 @@ from modelkiln.building.prepare import prepare
 from modelkiln.building.report import PLAN, find_benefit, find_engines
 from modelkiln.catalog.target import Target
 from modelkiln.report.engines import Engines, say_gpus
+from modelkiln.report.float16 import say_range
 from modelkiln.report.quality import read_quality
 from modelkiln.report.summary import say_status
 from modelkiln.util import console
@@ -86,7 +87,7 @@ def _say_engine(engines: Engines, graph: str) -> None:
 
 
 def _say_quality(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:
-    """Say the gates, and the layers that were left out, of a reduced precision."""
+    """Say a reduced precision's gates, its layers that were left out, and its range."""
     if PLAN not in manifest["files"]:
         return
     folder = target_folder(kiln, target)
@@ -114,6 +115,9 @@ def _say_quality(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> Non
     left_out = Counter(one["reason"] for one in quality["layers"] if one["reason"])
     for reason, count in left_out.items():
         console.say(f"  {count} layer{'s' if count > 1 else ''} left out: {reason}")
+    for row in quality["ranges"]:
+        for line in say_range(row):
+            console.say(f"  {line}")
 
 
 def _graph_metrics(manifest: Mapping[str, Any], graph: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from modelkiln.catalog.pictures import (
     require_no_count,
 )
 from modelkiln.errors import UsageError
+from modelkiln.planning.stages.calibrate import INPUTS, TENSORS
 from modelkiln.runners.job import Outcome
 from modelkiln.util import console
 from modelkiln.util.machine import require_gpu
@@ -296,6 +297,7 @@ def _calibration(
         "preprocessing": PREPROCESSING,
         "options": {},
         "op_types": entries(values["op_types_to_quantize"]),
+        "observe": TENSORS if values["dtype"] == "fp16" else INPUTS,
         "calib_method": values["calib_method"],
         "calib_size": picture_count(values),
         "use_random_calib": values["use_random_calib"],

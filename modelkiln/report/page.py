@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from modelkiln.report.engines import Engines, say_gpus
+from modelkiln.report.float16 import say_kept, say_magnitude
 from modelkiln.report.loop import LoopRow, is_close, is_number, plot_loop, same_sign, summarize_loop
 from modelkiln.report.quality import Quality, plot_quality, say_decibels
 from modelkiln.util.units import human_bytes
@@ -138,6 +139,8 @@ def _render(title: str, note: str, reports: Sequence[Report]) -> str:
         "share": format_share,
         "figure": format_figure,
         "decibels": say_decibels,
+        "reached": say_magnitude,
+        "kept": say_kept,
         "times": format_times,
         "gpus": say_gpus,
         "base64": lambda content: base64.b64encode(content).decode("ascii"),

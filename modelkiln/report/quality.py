@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
+from modelkiln.report.float16 import RangeRow, read_ranges
+
 # float32 has fewer than 800; beyond are the numbers that stand for infinity.
 _MOST_DECIBELS: Final = 1000.0
 
@@ -100,6 +102,7 @@ class Quality(TypedDict):
     kernels: Sequence[KernelRow]
     benefit: Benefit | None
     layers: Sequence[LayerRow]
+    ranges: Sequence[RangeRow]
     base: str
 
 
@@ -148,6 +151,7 @@ def read_quality(
         ],
         benefit=_read_benefit(benefit) if benefit else None,
         layers=list(_read_layers(plan)),
+        ranges=list(read_ranges(plan)),
         base=f"{base['relative']:.1e} of its scale at most ({base['output'].replace('/', ' ')})",
     )
 

@@ -9,6 +9,7 @@ from modelkiln.planning.graph import Step
 MakeKiln = Callable[..., Kiln]
 MODEL = "sam2.1_hiera_tiny"
 NAME = f"{MODEL}+random0"
+HALF = f"{MODEL}/image/onnx-fp16"
 INT8, FP8 = f"{MODEL}/image/onnx-int8", f"{MODEL}/image/onnx-fp8"
 CALIBRATE = f"{NAME}/image/calibrate@calib16.cpu.graphs-encoder.max.ops-MatMul"
 

@@ -125,7 +125,22 @@ PLAN: Final[dict[str, Any]] = {
         "encoder": {
             "layers": [{"node": "blocks.0.qkv", "op": "MatMul", "input": "x", "scale": 0.0409}],
             "left_out": [{"node": "patch_embed", "op": "Conv", "reason": "Conv was not asked for"}],
-        }
+            "float16": {
+                "limit": 65504.0,
+                "observed": 258,
+                "largest": {"tensor": "blocks.2.add", "largest": None},
+                "close": [
+                    {"tensor": "blocks.2.add", "largest": None, "float16": False},
+                    {"tensor": "blocks.1.mlp", "largest": 70123.4, "float16": False},
+                    {"tensor": "blocks.1.qkv", "largest": 40000.4, "float16": True},
+                ],
+                "kept": [
+                    {"node": "blocks.1.mlp", "op": "MatMul"},
+                    {"node": "blocks.2.add", "op": "Add"},
+                    {"node": "blocks.2.sum", "op": "Add"},
+                ],
+            },
+        },
     },
 }
 BENEFIT: Final[dict[str, Any]] = {

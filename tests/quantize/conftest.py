@@ -28,3 +28,12 @@ def calibration(
     encoder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     return run_calibrate(tmp_path_factory.mktemp("calibrated"), encoder, pictures)
+
+
+@pytest.fixture(scope="session")
+def magnitudes(
+    encoder: Path, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """A calibration that looked at all values, as graphs with float16 need it."""
+    folder = tmp_path_factory.mktemp("observed")
+    return run_calibrate(folder, encoder, pictures, observe="tensors")

@@ -30,6 +30,7 @@ def run_calibrate(
             "graphs": [GOLDEN],
             "quantized": ["encoder"],
             "op_types": ["MatMul"],
+            "observe": "inputs",
             "calib_method": "max",
             "calib_size": len(pictures),
             "use_random_calib": False,

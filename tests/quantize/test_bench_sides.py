@@ -50,6 +50,7 @@ PLAN: Final[Mapping[str, Any]] = {
         "graphs": [GOLDEN],
         "quantized": ["encoder"],
         "op_types": ["MatMul"],
+        "observe": "inputs",
         "calib_method": "max",
         "calib_size": 16,
         "use_random_calib": False,

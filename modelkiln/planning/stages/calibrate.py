@@ -1,6 +1,7 @@
 """Stage calibrate: the largest magnitude of every quantized layer's input, over pictures.
 
-One calibration serves every format and layout that asks for the same.
+Where the result has float16 in it, that of every float32 value as well. One calibration serves
+every format and layout that asks for the same.
 """
 
 from modelkiln.catalog.parameters import entries
@@ -8,6 +9,10 @@ from modelkiln.catalog.pictures import Pictures, choose_from, name_inputs, pictu
 from modelkiln.catalog.target import Target
 from modelkiln.planning.graph import SourceFile
 from modelkiln.planning.stages.making import Making, Stage
+from modelkiln.planning.stages.quantize import is_half
+
+# What is observed beside the inputs of quantized layers; the step's name says it.
+TENSORS, INPUTS = "tensors", "inputs"
 
 
 def plan(making: Making) -> str:
@@ -22,15 +27,17 @@ def plan(making: Making) -> str:
         "quantized": target.quantized,
         "preprocessing": dict(base.golden.get("preprocessing", {})),
         "options": target.options,
-        "op_types": entries(values["op_types_to_quantize"]),
-        "calib_method": values["calib_method"],
+        "op_types": entries(values.get("op_types_to_quantize", "")),
+        "observe": _observed(target),
+        "calib_method": values.get("calib_method", "max"),
         "calib_size": picture_count(values),
         "use_random_calib": values["use_random_calib"],
         "calibration_eps": providers,
         "pictures": list(named),
     }
     # Formats with other defaults share it, so every value is spelled that says something.
-    tokens = sorted(
+    tokens = [TENSORS] if params["observe"] == TENSORS else []
+    tokens += (
         target.spell_format(name, value)
         for name, value in values.items()
         if "calibrate" in target.format.parameters[name].stages
@@ -39,7 +46,7 @@ def plan(making: Making) -> str:
     )
     return making.add(
         "calibrate",
-        f"{target.model_name}/{target.contract_name}/calibrate@{'.'.join(tokens)}",
+        f"{target.model_name}/{target.contract_name}/calibrate@{'.'.join(sorted(tokens))}",
         params,
         {
             **making.base_graphs(),
@@ -53,11 +60,15 @@ def plan(making: Making) -> str:
 def describe(making: Making, target: Target) -> dict[str, str]:
     """Return what calibrated the graphs."""
     values, pictures = target.format_parameters, _pictures(making, target)
-    said = f"{values['calib_method']}, noise"
+    method = values.get("calib_method", "range of float16")
+    said = f"{method}, noise"
     if pictures is not None:
-        count = values["calib_size"]
-        said = f"{values['calib_method']}, {count} pictures, sha256:{pictures.digest}"
+        said = f"{method}, {values['calib_size']} pictures, sha256:{pictures.digest}"
     return {"modelkiln.calibration": said}
+
+
+def _observed(target: Target) -> str:
+    return TENSORS if is_half(target) else INPUTS
 
 
 def _pictures(making: Making, target: Target) -> Pictures | None:

@@ -35,8 +35,12 @@ def plan(making: Making) -> str:
 def finished_opset(target: Target) -> int:
     """Return the opset of a target's finished graphs: the contract's, or what the format needs."""
     asked = int(target.parameters.get("opset", 0))
-    half = target.format_parameters.get("dtype") == "fp16"
-    return max(asked, target.format.opset, HALF_OPSET if half else 0)
+    return max(asked, target.format.opset, HALF_OPSET if is_half(target) else 0)
+
+
+def is_half(target: Target) -> bool:
+    """Return whether a target's graphs have float16 in them."""
+    return "fp16" in (target.format.options["mode"], target.format_parameters.get("dtype"))
 
 
 STAGE = Stage(plan=plan)

@@ -33,7 +33,7 @@ def test_formats_of_lower_precision_replace_float32_and_have_gates() -> None:
             "cosine": {"cls_token": 0.999},
         }
         assert one.weights == (0.5 if half else 0.3)
-        assert ("calibrate" in one.stages) == (name in ("onnx-int8", "onnx-fp8"))
+        assert ("calibrate" in one.stages) == (name != "onnx-int8-dynamic")
     base = CATALOG.formats["onnx-fp32"]
     assert (base.replaces, base.environment, base.parameters) == ("", "", {})
 
@@ -90,10 +90,14 @@ def test_the_graphs_to_quantize_are_the_contract_s() -> None:
     assert "keeps its precision in tracker" in caught.value.why
 
 
-def test_contracts_that_others_bind_by_index_stay_float32() -> None:
-    formats = {stem: one.formats for stem, one in CATALOG.contracts.items()}
-    for stem in ("treedect", "treedect-features", "tracker-ex", "tracker-legacy"):
-        assert formats[stem] == ("onnx-fp32",)
+def test_contracts_that_others_bind_by_index_have_no_integers() -> None:
+    formats = {
+        stem: tuple(name for name in one.formats if name.startswith("onnx-"))
+        for stem, one in CATALOG.contracts.items()
+    }
+    half = ("treedect", "treedect-features", "tracker-ex", "tracker-ex-sam2.0", "tracker-legacy")
+    for stem in half:
+        assert formats[stem] == ("onnx-fp32", "onnx-fp16")
     for stem in ("image", "tracker", "tracker-sam2.0", "features", "features-reg4"):
         assert formats[stem] == ("onnx-fp32", *REDUCED)
 
@@ -138,7 +142,7 @@ def test_a_preset_is_for_the_models_that_it_names(tmp_path: Path) -> None:
         ('models = ["sam2*"]\n[onnx-int8]\ncalib_sizes = 16\n', "no parameter 'calib_sizes'"),
         ('models = ["sam2*"]\n[onnx-int8]\ncalib_size = 0\n', "calib_size cannot be '0'"),
         ('models = ["sam2*"]\n[onnx-fp8]\ncalib_method = "entropy"\n', "448"),
-        ('models = ["sam2*"]\n[onnx-fp16]\ncalib_size = 16\n', "no parameter 'calib_size'"),
+        ('models = ["sam2*"]\n[onnx-fp16]\nlayout = "explicit"\n', "no parameter 'layout'"),
         ('models = ["sam2*"]\nonnx-int8 = 3\n', "`onnx-int8` must be a table"),
         ("models = [", "cannot be read as TOML"),
     ],

@@ -118,7 +118,9 @@ def test_a_value_equal_to_the_preset_is_not_spelled(tmp_path: Path) -> None:
         ("fp8", "layout", "onnxruntime", "one layout"),
         ("int8", "graphs_to_quantize", "encoder,decoder", "keeps its precision"),
         ("fp16", "graphs_to_quantize", "", "allows encoder"),
-        ("fp16", "calib_size", "8", "None of these targets has a parameter 'calib_size'"),
+        ("fp16", "calib_size", "0", "from 1 to 4096"),
+        ("int8-dynamic", "calib_size", "8", "None of these targets has a parameter 'calib_size'"),
+        ("fp16", "dtype", "fp16", "None of these targets has a parameter 'dtype'"),
         ("fp32", "layout", "explicit", "None of these targets has a parameter 'layout'"),
     ],
 )
@@ -134,7 +136,7 @@ def test_a_wrong_option_is_told(form: str, flag: str, text: str, said: str) -> N
         ("onnx-int8@cpu+dml", "Windows"),
         ("onnx-int8@calib0", "from 1 to 4096"),
         ("onnx-int8@max.entropy", "gives calib_method two values"),
-        ("onnx-fp16@calib8", "It has graphs-encoder+decoder."),
+        ("onnx-fp16@max", "graphs-encoder+decoder"),
         ("onnx-fp32@explicit", "takes no parameters"),
         ("onnx-int8@images-0123456789ab", "Name the folder: --calibration DIR"),
         ("onnx-int9", "onnx-int8"),
@@ -221,7 +223,7 @@ def test_a_wrong_folder_is_told(folder: Path, tmp_path: Path) -> None:
 def test_formats_without_calibration_take_no_pictures(folder: Path) -> None:
     found = targets(f"{IMAGE}/onnx-*", image_dir=str(folder))
     own = {one.format.name for one in found if one.pictures}
-    assert own == {"onnx-int8", "onnx-fp8"}
+    assert own == {"onnx-fp16", "onnx-int8", "onnx-fp8"}
 
 
 def test_a_target_knows_whether_its_name_was_given() -> None:

@@ -29,6 +29,10 @@ def test_inspect_shows_gates_and_what_was_left_out(
     assert re.search(r"snr_db +cpu +encoder image_embed +31.25 +20 +ok", told)
     assert re.search(r"encoder high_res_feats_0 +no noise +20 +ok", told)
     assert "1 layer left out: Conv was not asked for" in told
+    assert "encoder reaches infinity of float16's 65504 (blocks.2.add; 258 values" in told
+    assert "blocks.1.mlp reaches 70123: stays in float32" in told
+    assert "blocks.1.qkv reaches 40000: float16, above half of its range" in told
+    assert "3 operators stay in float32, where float16 would overflow: Add 2, MatMul 1" in told
     assert "verified: 51 of 51 linears INT8" in told and "1.52x as fast" in told
     changed = miss(CHECKS, binding=False)
     (built_int8.folder / "verification.json").write_text(json.dumps(changed))

@@ -202,6 +202,7 @@ def test_the_stages_are_told_the_defaults(kiln: Kiln, graph: Path) -> None:
         "quantized": ["model"],
         "options": {},
         "op_types": ["MatMul"],
+        "observe": "inputs",
         "calib_method": "max",
         "calib_size": 16,
         "use_random_calib": False,

@@ -1,5 +1,6 @@
 """What a user is told of a reduced precision: all that was lost, and whether it pays."""
 
+import re
 from typing import Any
 
 import pytest
@@ -54,6 +55,22 @@ def test_the_page_shows_gates_outputs_kernels_benefit_and_layers() -> None:
     assert "the same file" in page
     assert "1 quantized, 1 left out" in page and "Conv was not asked for" in page
     assert "1.3e-06 of its scale at most (encoder high_res_feats_1)" in page
+
+
+def test_the_page_names_what_float16_hardly_holds() -> None:
+    page = _page(_read())
+    assert "Range of encoder: blocks.2.add reaches infinity, most of 258 values" in page
+    assert "3 operators stay in float32, where float16 would overflow: Add 2, MatMul 1." in page
+    rows = re.findall(r'<td class="mono">(\S+)</td><td class="n">(\w+)</td><td>(.+?)</td>', page)
+    assert rows == [
+        ("blocks.2.add", "infinity", "stays in float32"),
+        ("blocks.1.mlp", "70123", "stays in float32"),
+        ("blocks.1.qkv", "40000", "float16"),
+    ]
+    plan = {"graphs": {"encoder": {key: PLAN["graphs"]["encoder"][key] for key in ("layers",)}}}
+    quality = read_quality(CHECKS, plan, BENEFIT)
+    assert quality is not None and not quality["ranges"]
+    assert "Range of" not in _page(quality)
 
 
 def test_a_missed_gate_is_seen() -> None:

@@ -1,5 +1,6 @@
 """Graphs in float16 keep their outputs, and norms as they are."""
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Any
 
 import onnx
 import pytest
+from modelopt.onnx.autocast import convert_to_f16
 from onnx import TensorProto
 
+from exporters.graphs.structure import name_nodes
+from exporters.precision.half import KEPT_IN_FLOAT32, halve
 from tests.quantize.small_nets import (
     make_picture,
 )
@@ -19,8 +23,10 @@ from tests.quantize.small_steps import (
 )
 
 
-def test_half_keeps_outputs_and_norms(encoder: Path, tmp_path: Path) -> None:
-    halved, document, _ = run_quantize(tmp_path, encoder, None, mode="fp16", opset=19)
+def test_half_keeps_outputs_and_norms(
+    encoder: Path, magnitudes: Mapping[str, Any], tmp_path: Path
+) -> None:
+    halved, document, _ = run_quantize(tmp_path, encoder, magnitudes, mode="fp16", opset=19)
     model = onnx.load(halved)
     onnx.checker.check_model(model, full_check=True)
     io = [*model.graph.input, *model.graph.output]
@@ -37,15 +43,31 @@ def test_half_keeps_outputs_and_norms(encoder: Path, tmp_path: Path) -> None:
     assert document["graphs"]["encoder"]["quantized"] == 0
 
 
+def test_without_nodes_that_stay_it_is_modelopts_own(encoder: Path) -> None:
+    model = onnx.version_converter.convert_version(onnx.load(encoder), 19)
+    name_nodes(model)
+    expected = convert_to_f16(
+        copy.deepcopy(model), op_block_list=list(KEPT_IN_FLOAT32), opset=19
+    ).SerializeToString(deterministic=True)
+    assert halve(copy.deepcopy(model), 19).SerializeToString(deterministic=True) == expected
+    kept = halve(model, 19, ["up"])
+    assert kept.SerializeToString(deterministic=True) != expected
+    types = {one.name: one.type.tensor_type.elem_type for one in kept.graph.value_info}
+    assert (types["down"], types["qkv"]) == (TensorProto.FLOAT16, TensorProto.FLOAT16)
+    (up,) = (node for node in kept.graph.node if node.name == "up")
+    weights = {one.name: one.data_type for one in kept.graph.initializer}
+    assert types[up.output[0]] == weights[up.input[1]] == TensorProto.FLOAT
+
+
 PLAIN_QDQ = {"session__disable_quant_qdq": "1"}
 
 
 @pytest.mark.parametrize("mode", ["int8", "fp8"])
 def test_half_around_integers(
-    encoder: Path, calibration: Mapping[str, Any], tmp_path: Path, mode: str
+    encoder: Path, magnitudes: Mapping[str, Any], tmp_path: Path, mode: str
 ) -> None:
     quantized, document, _ = run_quantize(
-        tmp_path, encoder, calibration, mode=mode, dtype="fp16", opset=19 if mode == "int8" else 21
+        tmp_path, encoder, magnitudes, mode=mode, dtype="fp16", opset=19 if mode == "int8" else 21
     )
     kinds = Counter(one.data_type for one in onnx.load(quantized).graph.initializer)
     assert kinds[TensorProto.FLOAT16]

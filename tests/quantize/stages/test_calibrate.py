@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from exporters.graphs.structure import read_graph
+from exporters.precision.float16_range import find_observed
 from exporters.protocol import StageError
 from tests.quantize.small_nets import (
     make_picture,
@@ -50,6 +52,31 @@ def test_entropy_clips_what_max_keeps(
     quantized, *_ = run_quantize(tmp_path, encoder, found)
     expected = run_graph(encoder, make_picture(7))
     assert 0 < relative_error(expected, run_graph(quantized, make_picture(7))) < 0.2
+
+
+def test_all_values_are_observed_where_float16_comes(
+    encoder: Path,
+    pictures: list[Path],
+    calibration: Mapping[str, Any],
+    magnitudes: Mapping[str, Any],
+    tmp_path: Path,
+) -> None:
+    assert calibration["largest"] == {}
+    assert magnitudes["graphs"] == calibration["graphs"]
+    seen = magnitudes["largest"]["encoder"]
+    assert list(seen) == sorted(find_observed(read_graph(encoder)))
+    assert all(value > 0 for value in seen.values())
+    shared = seen.keys() & calibration["graphs"]["encoder"].keys()
+    assert {name: seen[name] for name in shared} == {
+        name: calibration["graphs"]["encoder"][name] for name in shared
+    }
+    # Thresholds of entropy are no maxima, and FP16 alone has no layer with a range.
+    entropy = {"observe": "tensors", "calib_method": "entropy"}
+    found = run_calibrate(tmp_path / "entropy", encoder, pictures, **entropy)
+    assert found["largest"] == magnitudes["largest"]
+    assert found["graphs"] != magnitudes["graphs"]
+    half = run_calibrate(tmp_path / "half", encoder, pictures, observe="tensors", op_types=[])
+    assert (half["largest"], half["graphs"]) == (magnitudes["largest"], {"encoder": {}})
 
 
 def test_random_calibration(encoder: Path, tmp_path: Path) -> None:

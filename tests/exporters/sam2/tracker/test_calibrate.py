@@ -20,7 +20,11 @@ PICTURES = sorted((ROOT / "catalog" / "calibration").glob("*.jpg"))[:2]
 
 
 def run_calibrate(
-    trackers: Trackers, folder: Path, contract: str, quantized: list[str]
+    trackers: Trackers,
+    folder: Path,
+    contract: str,
+    quantized: list[str],
+    observe: str = "inputs",
 ) -> dict[str, Any]:
     golden = shrink(contract)
     pictures = {f"calibration/{path.name}": path for path in PICTURES}
@@ -33,6 +37,7 @@ def run_calibrate(
             "graphs": golden["graphs"],
             "quantized": quantized,
             "op_types": ["MatMul"],
+            "observe": observe,
             "calib_method": "max",
             "calib_size": len(pictures),
             "use_random_calib": False,

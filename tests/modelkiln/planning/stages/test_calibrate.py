@@ -8,7 +8,7 @@ import pytest
 
 from modelkiln.catalog.pictures import spare
 from modelkiln.planning.graph import SourceFile, StepOutput
-from tests.modelkiln.lower_precision import CALIBRATE, FP8, INT8, NAME, Steps, own
+from tests.modelkiln.lower_precision import CALIBRATE, FP8, HALF, INT8, NAME, Steps, own
 
 
 def test_calibration_sees_the_graphs_and_the_pictures_in_order(steps: Steps) -> None:
@@ -25,6 +25,7 @@ def test_calibration_sees_the_graphs_and_the_pictures_in_order(steps: Steps) -> 
         "quantized": ["encoder"],
         "options": {"mask_prompt": True},
         "op_types": ["MatMul"],
+        "observe": "inputs",
         "calib_method": "max",
         "calib_size": 16,
         "use_random_calib": False,
@@ -37,10 +38,10 @@ def test_calibration_sees_the_graphs_and_the_pictures_in_order(steps: Steps) -> 
 
 
 def test_one_calibration_serves_formats_and_layouts(steps: Steps) -> None:
-    found = steps(INT8, f"{INT8}@explicit", f"{INT8}@fp16", f"{INT8}@weights-qdq-true", FP8)
+    found = steps(INT8, f"{INT8}@explicit", f"{INT8}@weights-qdq-true", FP8)
     assert [name for name, one in found.items() if one.stage == "calibrate"] == [CALIBRATE]
     quantize = [one for one in found.values() if one.stage == "quantize"]
-    assert len(quantize) == 5
+    assert len(quantize) == 4
     for one in quantize:
         assert one.inputs["calibration.json"] == StepOutput(step=CALIBRATE, name="calibration.json")
     said = [
@@ -50,10 +51,47 @@ def test_one_calibration_serves_formats_and_layouts(steps: Steps) -> None:
     assert said == [
         ("int8", "onnxruntime", "fp32", False, 18),
         ("int8", "explicit", "fp32", False, 18),
-        ("int8", "onnxruntime", "fp16", False, 19),
         ("int8", "onnxruntime", "fp32", True, 18),
         ("fp8", "explicit", "fp32", False, 21),
     ]
+
+
+def test_where_float16_comes_all_values_are_observed(steps: Steps) -> None:
+    found = steps(f"{INT8}@fp16", f"{FP8}@fp16", INT8, HALF)
+    calibrate = {name: one for name, one in found.items() if one.stage == "calibrate"}
+    # Scales and values in one pass, for both formats with integers; fewer pictures for none.
+    whole = f"{NAME}/image/calibrate@calib4.cpu.graphs-encoder+decoder.tensors"
+    assert set(calibrate) == {CALIBRATE, f"{CALIBRATE}.tensors", whole}
+    assert {one.params["observe"] for name, one in calibrate.items() if name != CALIBRATE} == {
+        "tensors"
+    }
+    half = calibrate[whole].params
+    assert (half["op_types"], half["calib_method"], half["calib_size"]) == ([], "max", 4)
+    assert half["quantized"] == ["encoder", "decoder"]
+    taken = {
+        name: one.inputs["calibration.json"]
+        for name, one in found.items()
+        if one.stage == "quantize"
+    }
+    assert taken[f"{NAME}/image/onnx-fp16/quantize"] == StepOutput(
+        step=whole, name="calibration.json"
+    )
+    for form in ("int8", "fp8"):
+        step = found[f"{NAME}/image/onnx-{form}@fp16/quantize"]
+        assert step.inputs["calibration.json"].step == f"{CALIBRATE}.tensors"  # type: ignore[union-attr]
+        assert (step.params["layout"], step.params["dtype"]) == (
+            "onnxruntime" if form == "int8" else "explicit",
+            "fp16",
+        )
+        assert step.params["opset"] == (19 if form == "int8" else 21)
+    said = found[f"{NAME}/image/onnx-fp16/quantize"].params["metadata"]
+    assert said["modelkiln.calibration"].startswith("range of float16, 4 pictures, sha256:")
+
+
+def test_noise_can_look_for_the_range_too(steps: Steps) -> None:
+    flags = {"use_random_calib": "true"}
+    (one,) = (s for s in steps(HALF, parameters=flags).values() if s.stage == "calibrate")
+    assert one.id.partition("@")[2] == "cpu.graphs-encoder+decoder.random-true.tensors"
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,35 @@
 """Stage quantize: what it is told, and what its graphs need."""
 
+import pytest
+
 from tests.modelkiln.lower_precision import FP8, MODEL, NAME, Steps
 
 
 def test_formats_without_calibration_have_no_such_step(steps: Steps) -> None:
+    form = "onnx-int8-dynamic"
+    found = steps(f"{MODEL}/tracker/{form}")
+    step = found[f"{NAME}/tracker/{form}/quantize"]
+    assert "calibrate" not in {one.stage for one in found.values()}
+    assert set(step.inputs) == set(found[f"{NAME}/tracker/convert"].inputs)
+    assert step.params["mode"] == form.removeprefix("onnx-")
+    assert step.params["op_types"] == ["MatMul"]
+    assert step.params["quantized"] == ["image_encoder"]
+    assert len(step.params["graphs"]) == 4
+    assert "modelkiln.calibration" not in step.params["metadata"]
+    assert step.params["metadata"]["modelkiln.format"] == form
+
+
+@pytest.mark.parametrize("contract", ["tracker", "tracker-ex", "tracker-legacy"])
+def test_fp16_takes_every_graph_and_looks_at_all_their_values(steps: Steps, contract: str) -> None:
+    found = steps(f"{MODEL}/{contract}/onnx-fp16")
+    step = found[f"{NAME}/{contract}/onnx-fp16/quantize"]
     every = ["image_encoder", "mask_decoder", "memory_attention", "memory_encoder"]
-    for form, quantized in (("onnx-fp16", every), ("onnx-int8-dynamic", ["image_encoder"])):
-        found = steps(f"{MODEL}/tracker/{form}")
-        step = found[f"{NAME}/tracker/{form}/quantize"]
-        assert "calibrate" not in {one.stage for one in found.values()}
-        assert set(step.inputs) == set(found[f"{NAME}/tracker/convert"].inputs)
-        assert step.params["mode"] == form.removeprefix("onnx-")
-        assert step.params["op_types"] == ["MatMul"]
-        assert step.params["quantized"] == quantized
-        assert len(step.params["graphs"]) == 4
-        assert "modelkiln.calibration" not in step.params["metadata"]
-        assert step.params["metadata"]["modelkiln.format"] == form
+    assert step.params["mode"] == "fp16"
+    (calibrate,) = (one for one in found.values() if one.stage == "calibrate")
+    assert step.params["quantized"] == calibrate.params["quantized"] == every
+    assert calibrate.params["observe"] == "tensors"
+    convert = set(found[f"{NAME}/{contract}/convert"].inputs)
+    assert set(step.inputs) == {*convert, "calibration.json"}
 
 
 def test_the_opset_is_the_most_that_contract_and_format_need(steps: Steps) -> None:
