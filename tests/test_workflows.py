@@ -238,3 +238,22 @@ def test_there_is_a_step_for_each_image_that_a_leg_may_need() -> None:
     for number, step in enumerate(restored):
         assert f"matrix.images[{number}].digest" in step["with"]["key"]
         assert step.get("if") == (f"matrix.images[{number}]" if number else None)
+
+
+def test_no_image_is_pushed() -> None:
+    """One of them holds packages that nobody may hand on."""
+    for path in WORKFLOWS:
+        assert not re.search(r"docker (?:image )?push|buildx|--push|login", path.read_text()), path
+
+
+def test_a_cache_of_environments_is_cleared_of_what_may_not_be_handed_on() -> None:
+    """Caches are saved when the job's own steps are done; whoever forks a repository reads them."""
+    keeping = []
+    for path in WORKFLOWS:
+        for job, step in steps_of(path):
+            if "modelkiln/environments" in str(step.get("with", {}).get("path")):
+                keeping.append((path, job))
+                last = list(load(path)["jobs"][job]["steps"])[-1]
+                assert commands_of(last["run"]) == [["env.prune", "--licensed"]]
+                assert last["if"] == "always()"
+    assert keeping

@@ -21,7 +21,9 @@ REPORT = "verification.json"
 BUILT = "built.json"
 
 
-_CHECKED = {TargetStatus.VERIFIED: "verification", TargetStatus.BUILT: "built"}
+# Where a manifest has the summary of the last check. What was only built has no verification,
+# whoever looks for one.
+CHECKED = {TargetStatus.VERIFIED: "verification", TargetStatus.BUILT: "built"}
 
 
 def target_folder(kiln: Kiln, target: Target) -> Path:
@@ -70,8 +72,7 @@ def make_manifest(
         },
         "graphs": records[one.graphs].metrics,
         "status": str(one.status),
-        # What was only built has no verification, whoever looks for one.
-        _CHECKED[one.status]: records[one.verify].metrics.get("summary"),
+        CHECKED[one.status]: records[one.verify].metrics.get("summary"),
     }
 
 
@@ -125,6 +126,17 @@ def find_manifest(kiln: Kiln, target: Target) -> dict[str, Any]:
             f"{path} is damaged.", str(error), f"invoke build {target.name} restores it."
         ) from error
     return manifest
+
+
+def read_status(manifest: Mapping[str, Any]) -> TargetStatus:
+    """Return what a manifest says of its target.
+
+    Those of earlier versions do not say it: they were written for what was verified, and for
+    nothing else.
+    """
+    if "status" not in manifest and CHECKED[TargetStatus.VERIFIED] in manifest:
+        return TargetStatus.VERIFIED
+    return TargetStatus(manifest["status"])
 
 
 def check_files(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:

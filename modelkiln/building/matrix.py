@@ -45,6 +45,8 @@ class Leg:
     Attributes:
         name: Unique, and fit to name an artifact.
         targets: As `invoke build` takes them.
+        images: Those that are built once and handed on. One that may not be handed on, for the
+            sake of a licence, is built by the job itself.
         key: SHA-256 of all that its steps depend on.
         timeout: Minutes.
     """
@@ -130,7 +132,9 @@ def _make_leg(
         model=model,
         targets=",".join(map(_spell_target, targets)),
         environments=environments,
-        images=images,
+        images=tuple(
+            image for image in images if kiln.provisioner.environment(image.name).redistributable
+        ),
         gpu=gpu,
         runs_on=WITH_GPU if gpu else HOSTED,
         key=_make_key(kiln, [step for name, step in plan.steps.items() if name in steps], images),

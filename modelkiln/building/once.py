@@ -18,9 +18,6 @@ from modelkiln.util.console import OnProgress
 from modelkiln.util.machine import require_gpu
 from modelkiln.util.signals import Inbox
 
-# What the stages run graphs with that are no part of a plan.
-RUNTIME = "onnxruntime"
-
 
 def stage_modules(kiln: Kiln, target: Target, use: str) -> tuple[str, str]:
     """Return the modules of a stage that a target's graphs can be used with.
@@ -28,7 +25,7 @@ def stage_modules(kiln: Kiln, target: Target, use: str) -> tuple[str, str]:
     Raises:
         UsageError: Its contract is not made for that.
     """
-    if RUNTIME not in target.format.runtimes:
+    if target.format.files:
         source = find_source(kiln.catalog, target)
         raise UsageError(
             f"{target.name} cannot be used with invoke {use}.",

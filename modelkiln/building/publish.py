@@ -17,9 +17,6 @@ from modelkiln.store.records import Blob, Record
 from modelkiln.util.atomic import write_file
 from modelkiln.util.hashing import sha256_bytes
 
-# What a contract's example runs its graphs with.
-EXAMPLE_RUNTIME = "onnxruntime"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
@@ -50,7 +47,8 @@ def publish(kiln: Kiln, plan: Plan, one: TargetPlan, records: Mapping[str, Recor
     folder = target_folder(kiln, target)
     files = {**records[one.graphs].outputs, **records[one.verify].outputs}
     texts: dict[str, bytes] = {}
-    if target.contract.example and EXAMPLE_RUNTIME in target.format.runtimes:
+    # It runs the contract's own files.
+    if target.contract.example and not target.format.files:
         texts[EXAMPLE] = target.contract.example.read_bytes()
     made = {name: Blob(sha256=sha256_bytes(one), bytes=len(one)) for name, one in texts.items()}
     described = {**files, **made}

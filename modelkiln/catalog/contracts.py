@@ -1,9 +1,9 @@
 """Contracts: named, versioned graph signatures, one file each or several under one name.
 
 A file may extend another (`extends = "STEM"`, a file of contracts/ without its suffix): what it
-says replaces what that says; `options`, `parameters`, `tolerances`, `inert` and `profile` are
-merged, entry by entry (of `profile`, graph by graph). It may be for some models alone (`models =
-["sam2.1_*"]`), so that files of one `name` share it out.
+says replaces what that says; `options`, `parameters`, `variants`, `tolerances`, `inert` and
+`profile` are merged, entry by entry (of `profile`, graph by graph). It may be for some models alone
+(`models = ["sam2.1_*"]`), so that files of one `name` share it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from modelkiln.catalog.contract_variants import Changes, changed_graphs, read_changes
 from modelkiln.catalog.parameter_tables import read_parameters
 from modelkiln.catalog.parameters import Parameter
 from modelkiln.catalog.profiles import check_profile
@@ -18,7 +19,7 @@ from modelkiln.catalog.tables import choose_models, find_files, load_merged, nee
 from modelkiln.errors import UsageError
 
 ROOM = "contracts"
-MERGED = ("options", "parameters", "tolerances", "inert", "profile")
+MERGED = ("options", "parameters", "variants", "tolerances", "inert", "profile")
 # What the orchestrator alone reads; kept from stages and keys, for no graph depends on it.
 UNSEEN = frozenset(
     {
@@ -32,7 +33,7 @@ UNSEEN = frozenset(
         "quantization",
         "summary",
         "uses",
-        "yields",
+        "variants",
     }
 )
 
@@ -58,6 +59,7 @@ class Contract:
         profile: The sizes of dynamic axes in engines, by graph and axis; empty where there are no
             engines of it. `Target.profiles` are those of one target.
         golden: The merged document, without what no graph depends on: see `UNSEEN`.
+        changes: What values of its parameters change in that document.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Contract:
     uses: tuple[str, ...]
     yields: str
     golden: Mapping[str, Any]
+    changes: Changes = field(default_factory=dict)
     quantization: Quantization = field(default=Quantization())
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -126,9 +129,11 @@ def _read_contract(
     example = data.get("example")
     families = tuple(need(data, "families", list, path))
     known = [model for model, family in model_families.items() if family in families]
+    parameters = read_parameters(data.get("parameters", {}), path, "contract")
     graphs = need(data, "graphs", list, path)
+    changes = read_changes(path, data, parameters)
     profile = data.get("profile", {})
-    check_profile(path, graphs, profile)
+    check_profile(path, [*graphs, *changed_graphs(changes)], profile)
     return Contract(
         name=need(data, "name", str, path),
         version=need(data, "version", int, path),
@@ -139,9 +144,10 @@ def _read_contract(
         formats=tuple(need(data, "formats", list, path)),
         pictures=tuple(_find(folders, "pictures", name) for name in data.get("pictures", [])),
         example=_find(folders, "examples", example) if example else None,
-        parameters=read_parameters(data.get("parameters", {}), path, "contract"),
+        parameters=parameters,
         options=data.get("options", {}),
         graphs=tuple(graphs),
+        changes=changes,
         profile=profile,
         quantization=_read_quantization(path, data),
         uses=tuple(need(data, "uses", list, path)) if "uses" in data else (),

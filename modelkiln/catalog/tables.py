@@ -8,6 +8,8 @@ from typing import Any
 
 from modelkiln.errors import UsageError
 
+# Merged tables whose tables are merged as well, and the tables of those.
+DEEP = frozenset({"parameters", "variants"})
 TYPE_NAMES = {int: "an integer", str: "a string", dict: "a table", list: "an array"}
 
 
@@ -53,7 +55,8 @@ def load_merged(
     Args:
         files: Those of the room, by stem.
         merged: Tables that are merged entry by entry, `parameters` down to the words that each
-            refuses; what else the file says replaces what the other says.
+            refuses, `variants` to what each value changes; what else the file says replaces what
+            the other says.
         trail: The files that led here.
 
     Raises:
@@ -80,7 +83,7 @@ def load_merged(
     document = load_merged(base, files, merged, (*trail, stem))
     for name, value in data.items():
         if name in merged:
-            depth = 2 if name == "parameters" else 0
+            depth = 2 if name in DEEP else 0
             document[name] = _merge(document.get(name, {}), need(data, name, dict, path), depth)
         elif name != "extends":
             document[name] = value

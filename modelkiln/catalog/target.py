@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from modelkiln.catalog.contract_variants import apply_changes
 from modelkiln.catalog.contracts import Contract
 from modelkiln.catalog.dims import fill_contract
 from modelkiln.catalog.formats import Format
@@ -99,8 +100,14 @@ class Target:
         for name, value in self.parameters.items():
             numbers |= self.contract.parameters[name].numbers(value)
         size = int(self.model.checkpoint.bytes * self.format.weights)
-        filled = fill_contract(self.contract.golden, numbers, size)
+        golden = apply_changes(self.contract.golden, self.contract.changes, self.parameters)
+        filled = fill_contract(golden, numbers, size)
         return {**filled, "session": dict(self.format.session)} if self.format.session else filled
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the contract's document."""
+        return dict(self.golden.get("options", {}))
 
     @property
     def graphs(self) -> Sequence[Mapping[str, Any]]:

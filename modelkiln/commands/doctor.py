@@ -2,6 +2,7 @@
 
 from modelkiln.building.kiln import Kiln
 from modelkiln.commands.doctor_checks import (
+    Kind,
     Surroundings,
     diagnose,
     has_problem,
@@ -18,12 +19,25 @@ def examine(kiln: Kiln, *, as_json: bool = False) -> None:
     Raises:
         EnvironmentFailure: something stops every build.
     """
-    names = sorted({model.environment for model in kiln.catalog.models.values()})
+    names = {model.environment for model in kiln.catalog.models.values()}
+    formats: dict[str, list[str]] = {}
+    kinds: dict[str, Kind] = {}
+    for one in kiln.catalog.formats.values():
+        why, then = one.unavailable or ("", "")
+        on_gpu = bool(one.runtimes) and all(name.startswith("tensorrt") for name in one.runtimes)
+        family = f"{one.name.partition('-')[0]}-*"
+        kinds.setdefault(family, Kind(why=why, remedy=then, runs_on_gpu=on_gpu))
+        if not why and one.environment and one.environment not in names:
+            formats.setdefault(one.environment, []).append(one.name)
     findings = diagnose(
         Surroundings(
             artifacts=kiln.artifacts,
             cache=kiln.cache,
-            environments=[kiln.provisioner.environment(name) for name in names],
+            environments=[
+                kiln.provisioner.environment(name) for name in sorted(names | set(formats))
+            ],
+            kinds=kinds,
+            formats={name: sorted(named) for name, named in formats.items()},
             checkpoints=[model.checkpoint for model in kiln.catalog.models.values()],
             offline=kiln.options.offline,
         )

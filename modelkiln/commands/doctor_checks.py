@@ -5,15 +5,15 @@ A check looks and changes nothing. A new one is a function and a line in CHECKS.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from modelkiln.catalog.models import Checkpoint
 from modelkiln.environments.cache import find
-from modelkiln.environments.environment import Environment
-from modelkiln.errors import KilnError
+from modelkiln.environments.environment import Environment, require_glibc
+from modelkiln.errors import EnvironmentFailure, KilnError
 from modelkiln.util.machine import (
     check_platform,
     cpu_count,
@@ -26,7 +26,6 @@ from modelkiln.util.machine import (
 from modelkiln.util.units import human_bytes
 
 _MEMORY_WANTED = 6_000_000_000
-_ENVIRONMENT_BYTES = 6_000_000_000
 _BUILD_BYTES = 3_000_000_000
 
 
@@ -56,11 +55,30 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Formats of one family.
+
+    Attributes:
+        why: Why they cannot be built at all; empty where they can.
+        remedy: What to do instead.
+        runs_on_gpu: Whether what is built takes a GPU to run.
+    """
+
+    why: str = ""
+    remedy: str = ""
+    runs_on_gpu: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What the checks look at.
 
     Attributes:
+        environments: All that builds may need.
         offline: Whether to leave the network alone.
+        kinds: The families of formats, such as `onnx-*`.
+        formats: The formats that alone need an environment, by its name; one that is not named is
+            needed by every build.
     """
 
     artifacts: Path
@@ -68,6 +86,8 @@ class Surroundings:
     environments: Sequence[Environment]
     checkpoints: Sequence[Checkpoint]
     offline: bool
+    kinds: Mapping[str, Kind] = field(default_factory=lambda: {"onnx-*": Kind()})
+    formats: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 Check = Callable[[Surroundings], Iterable[Finding]]
@@ -84,7 +104,7 @@ def diagnose(surroundings: Surroundings) -> list[Finding]:
             findings.append(
                 Finding(about=name, severity=Severity.WARNING, message=f"not known: {error}")
             )
-    findings.extend(judge(findings))
+    findings.extend(judge(findings, surroundings.kinds))
     return findings
 
 
@@ -145,10 +165,16 @@ def check_machine(_: Surroundings) -> Iterator[Finding]:
 
 def check_disk(surroundings: Surroundings) -> Iterator[Finding]:
     """Check room and permission to write, for the cache and the artifacts."""
-    missing = sum(find(one, surroundings.cache) is None for one in surroundings.environments)
-    for about, folder, need, variable in (
-        ("cache", surroundings.cache, missing * _ENVIRONMENT_BYTES, "MODELKILN_CACHE"),
-        ("artifacts", surroundings.artifacts, _BUILD_BYTES, "MODELKILN_ARTIFACTS"),
+    always, some = 0, 0
+    for one in surroundings.environments:
+        size = 0 if find(one, surroundings.cache) else _size(one)
+        if one.name in surroundings.formats:
+            some += size
+        else:
+            always += size
+    for about, folder, need, more, variable in (
+        ("cache", surroundings.cache, always, some, "MODELKILN_CACHE"),
+        ("artifacts", surroundings.artifacts, _BUILD_BYTES, 0, "MODELKILN_ARTIFACTS"),
     ):
         existing = next(one for one in (folder, *folder.parents) if one.exists())
         free = disk_free(folder)
@@ -166,6 +192,13 @@ def check_disk(surroundings: Surroundings) -> Iterator[Finding]:
                 about=about,
                 severity=Severity.PROBLEM,
                 message=f"{text}, {human_bytes(need)} needed",
+                remedy=f"{remedy}, or free some with invoke env.prune and invoke store.gc",
+            )
+        elif free < need + more:
+            yield Finding(
+                about=about,
+                severity=Severity.WARNING,
+                message=f"{text}; the environments of all formats want {human_bytes(need + more)}",
                 remedy=f"{remedy}, or free some with invoke env.prune and invoke store.gc",
             )
         else:
@@ -202,20 +235,38 @@ def check_programs(_: Surroundings) -> Iterator[Finding]:
         )
 
 
+def _size(one: Environment) -> int:
+    from modelkiln.environments.install import read_settings
+
+    size = read_settings(one.settings).bytes
+    return size + size // 5
+
+
 def check_environments(surroundings: Surroundings) -> Iterator[Finding]:
-    """Find which environments are installed."""
+    """Find which environments are installed, and which cannot be."""
+    offline = surroundings.offline
     for one in surroundings.environments:
-        python = find(one, surroundings.cache)
-        if python is not None:
-            yield _good(f"environment {one.name}", f"installed, {one.digest[:12]}")
-        else:
+        about = f"environment {one.name}"
+        if find(one, surroundings.cache) is not None:
+            yield _good(about, f"installed, {one.digest[:12]}")
+            continue
+        try:
+            require_glibc(one)
+        except EnvironmentFailure as error:
             yield Finding(
-                about=f"environment {one.name}",
-                severity=Severity.WARNING if surroundings.offline else Severity.NOTE,
-                message="not installed; the first build installs it"
-                + (", which --offline forbids" if surroundings.offline else ""),
-                remedy="make quickstart",
+                about=about, severity=Severity.WARNING, message=error.what, remedy=error.next
             )
+            continue
+        formats = surroundings.formats.get(one.name, ())
+        first = f"the first build of {', '.join(formats)}" if formats else "the first build"
+        again = "build one of them once without --offline" if offline else ""
+        yield Finding(
+            about=about,
+            severity=Severity.WARNING if offline else Severity.NOTE,
+            message=f"not installed; {first} installs it"
+            + (", which --offline forbids" if offline else ""),
+            remedy=again if formats else "make quickstart",
+        )
 
 
 def check_weights(surroundings: Surroundings) -> Iterator[Finding]:
@@ -277,24 +328,27 @@ def check_engine() -> Finding:
     return _good("containers", f"{engine} answers on {engine.socket}")
 
 
-def judge(findings: Sequence[Finding]) -> Iterator[Finding]:
+def judge(findings: Sequence[Finding], kinds: Mapping[str, Kind]) -> Iterator[Finding]:
     """Say from the other findings which kinds of target can be built here."""
     stopping = [one.about for one in findings if one.severity is Severity.PROBLEM]
-    if stopping:
-        yield Finding(
-            about="onnx-*",
-            severity=Severity.PROBLEM,
-            message=f"cannot be built here: see {', '.join(stopping)}",
-        )
-    else:
-        yield _good("onnx-*", "can be built here")
-    if not any(one.about == "gpu" and one.severity is Severity.GOOD for one in findings):
-        yield Finding(
-            about="trt-*",
-            severity=Severity.NOTE,
-            message="cannot be built here: TensorRT engines are built on the GPU they run on",
-            remedy="use a machine with an NVIDIA GPU and its driver",
-        )
+    for name, kind in kinds.items():
+        if kind.why:
+            yield Finding(
+                about=name,
+                severity=Severity.NOTE,
+                message=f"cannot be built: {kind.why}",
+                remedy=kind.remedy,
+            )
+        elif stopping:
+            yield Finding(
+                about=name,
+                severity=Severity.PROBLEM,
+                message=f"cannot be built here: see {', '.join(stopping)}",
+            )
+        elif kind.runs_on_gpu:
+            yield _good(name, "can be built here, without a GPU; running them takes one")
+        else:
+            yield _good(name, "can be built here")
 
 
 def _good(about: str, message: str) -> Finding:

@@ -53,13 +53,23 @@ def list_installed(kiln: Kiln, *, as_json: bool = False) -> None:
 
 
 def prune_installed(
-    kiln: Kiln, *, everything: bool = False, dry_run: bool = False, as_json: bool = False
+    kiln: Kiln,
+    *,
+    everything: bool = False,
+    licensed: bool = False,
+    dry_run: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Remove what no environment of this checkout is, or all, and the packages kept for images; it
-    is fetched and installed again when needed."""
+    is fetched and installed again when needed.
+
+    Args:
+        licensed: Remove as well what a licence forbids to hand on, so that the cache may be.
+    """
     from modelkiln.containers import wheelhouse
 
-    ours = list(kiln.provisioner.environments())
+    known = list(kiln.provisioner.environments())
+    ours = [one for one in known if one.redistributable or not licensed]
     keep = {one.digest for one in ours}
     keep |= {tools_digest(lock) for lock in TOOL_LOCKS if lock.is_file()}
     gone = prune(kiln.cache, set() if everything else keep, dry_run=dry_run)

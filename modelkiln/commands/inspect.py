@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.manifest import REPORT, find_manifest, target_folder
+from modelkiln.building.manifest import CHECKED, REPORT, find_manifest, read_status, target_folder
 from modelkiln.building.prepare import prepare
 from modelkiln.building.report import PLAN, find_benefit, find_engines
 from modelkiln.catalog.target import Target
 from modelkiln.report.engines import Engines, say_gpus
 from modelkiln.report.float16 import say_range
 from modelkiln.report.quality import read_quality
-from modelkiln.report.summary import VERIFIED, say_status
+from modelkiln.report.summary import say_status
 from modelkiln.util import console
 from modelkiln.util.units import human_bytes
 
@@ -54,9 +54,10 @@ def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     )
     if not engines:
         _say_quality(kiln, target, manifest)
-    status = manifest["status"]
-    checked = manifest.get("verification" if status == VERIFIED else "built")
-    console.say(f"\n{say_status(status, checked, find_benefit(kiln, manifest))}")
+    status = read_status(manifest)
+    console.say(
+        f"\n{say_status(status, manifest.get(CHECKED[status]), find_benefit(kiln, manifest))}"
+    )
     console.say("\nsteps")
     console.say_table(
         ("step", "key", "runner", "sealed"),

@@ -10,7 +10,7 @@ from modelkiln.building.prepare import Prepared, prepare
 from modelkiln.catalog.target import Target
 from modelkiln.errors import KilnError, UsageError, VerificationFailure
 from modelkiln.planning.graph import StepOutput, TargetPlan, TargetStatus
-from modelkiln.report.summary import say_status
+from modelkiln.report.summary import say_status, say_summary
 from modelkiln.util import console
 
 
@@ -45,9 +45,11 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
             # What was only built did not fail, and is not verified by that.
             verified = planned.status is TargetStatus.VERIFIED
             results[target.name] = {"ok": verified, "status": str(planned.status), **metrics}
-            if not as_json:
-                said = say_status(planned.status, metrics.get("summary"), metrics.get("benefit"))
-                console.say(f"{'ok' if verified else '--'}  {target.name}  {said}")
+            if not as_json and verified:
+                said = say_summary(metrics.get("summary"), metrics.get("benefit"))
+                console.say(f"ok  {target.name}  {said}")
+            elif not as_json:
+                console.say(f"--  {target.name}  {say_status('built', metrics.get('summary'))}")
     if as_json:
         console.say_json(results)
     if failures:

@@ -14,11 +14,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelkiln.environments.blocked import find_blocked
 from modelkiln.environments.cache import Installed
 from modelkiln.environments.environment import DESCRIPTION, Environment
 from modelkiln.environments.install import making, read_settings, remove
 from modelkiln.environments.lockfile import Locked, normalize, read_lock
 from modelkiln.environments.uv import installer_variables, is_network
+from modelkiln.environments.wheels import split
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.util.console import OnProgress
 from modelkiln.util.flock import Held, exclude, hold
@@ -133,7 +135,12 @@ class _Pip:
     log: Path
     variables: Mapping[str, str]
 
-    def start(self, command: Sequence[str], on_line: OnProgress, count: int) -> None:
+    def start(
+        self,
+        command: Sequence[str],
+        on_line: OnProgress,
+        packages: Sequence[Locked] = (),
+    ) -> None:
         tail: deque[str] = deque(maxlen=_TAIL)
         begun: set[str] = set()
         message = "asking for packages"
@@ -151,9 +158,10 @@ class _Pip:
                         begun.add(rest)
                     if verb in ("Collecting", "Downloading", "Saved"):
                         message = f"{verb.lower()} {rest.partition(' (from')[0]}"
-                    on_line(max(0, len(begun) - 1) / count if count else None, message)
+                    share = max(0, len(begun) - 1) / len(packages) if packages else None
+                    on_line(share, message)
         except CommandFailed:
-            raise _failure("\n".join(tail), self.log) from None
+            raise _failure("\n".join(tail), self.log, packages) from None
 
 
 def _fetch(environment: Environment, place: Path, offline: bool, on_progress: OnProgress) -> None:
@@ -194,13 +202,12 @@ def _fetch(environment: Environment, place: Path, offline: bool, on_progress: On
 
 
 def _download(pip: _Pip, packages: Sequence[Locked], made: Path, on_progress: OnProgress) -> None:
-    if not packages:
-        return
-    lock = _write(packages, made / "work" / "lock.txt")
     options = [f"--platform={one}" for one in PLATFORMS] + [f"--abi={one}" for one in _ABIS]
-    command = ["download", "--require-hashes", "--no-deps", "--no-build-isolation"]
-    command += [*_ANY_KIND, *_PYTHON, *options, "--requirement", str(lock), "--dest", str(made)]
-    pip.start(command, on_progress, len(packages))
+    for part, where in split(packages):
+        lock = _write(part, made / "work" / "lock.txt")
+        command = ["download", "--require-hashes", "--no-deps", "--no-build-isolation", *where]
+        command += [*_ANY_KIND, *_PYTHON, *options, "--requirement", str(lock), "--dest", str(made)]
+        pip.start(command, on_progress, part)
 
 
 def _install(
@@ -209,7 +216,7 @@ def _install(
     lock = _write(packages, made / "work" / "seed.txt")
     command = ["install", "--no-index", "--find-links", str(made), "--no-deps", "--require-hashes"]
     command += [*_ANY_KIND, "--no-compile", "--target", str(target), "--requirement", str(lock)]
-    pip.start(command, lambda *_: on_progress(None, "preparing what builds packages"), 0)
+    pip.start(command, lambda *_: on_progress(None, "preparing what builds packages"))
 
 
 def _write(packages: Sequence[Locked], path: Path) -> Path:
@@ -248,7 +255,7 @@ def _lock(place: Path) -> Path:
     return place.parent.parent / "locks" / f"{place.parent.name}-{place.name}.lock"
 
 
-def _failure(said: str, log: Path) -> KilnError:
+def _failure(said: str, log: Path, packages: Sequence[Locked]) -> KilnError:
     lower = said.lower()
     kept = f"The whole log is {log}."
     if "do not match the hashes" in lower:
@@ -270,10 +277,6 @@ def _failure(said: str, log: Path) -> KilnError:
             "Check the network; behind a proxy or an own certificate authority, set HTTPS_PROXY or "
             f"PIP_CERT. {kept}",
         )
-    if "no matching distribution" in lower:
-        return EnvironmentFailure(
-            "The index has not got a package that the lock names.",
-            said,
-            f"Look at pip's settings (pip config debug): which index does it ask? {kept}",
-        )
+    if blocked := find_blocked(said, packages, index="PIP_INDEX_URL", log=kept):
+        return blocked
     return EnvironmentFailure("The packages cannot be fetched.", said, kept)

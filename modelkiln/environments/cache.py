@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelkiln.environments.environment import DESCRIPTION, Environment, tools_digest
+from modelkiln.environments.environment import (
+    DESCRIPTION,
+    Environment,
+    require_glibc,
+    tools_digest,
+)
 from modelkiln.errors import EnvironmentFailure
 from modelkiln.util.machine import check_platform
 
@@ -55,8 +60,8 @@ def ensure(
     lock; others wait, say for whom, and then use the result.
 
     Raises:
-        EnvironmentFailure: The platform is another one, or a package is unavailable or cannot be
-            built, or the environment fails its self-test.
+        EnvironmentFailure: The platform is another one, its glibc is too old, a package is
+            unavailable or cannot be built, or the environment fails its self-test.
         PinError: A package differs from the lock.
         OutOfSpace: The disk has no room for it.
     """
@@ -66,6 +71,7 @@ def ensure(
         from modelkiln.environments.install import install_environment
 
         check_platform()
+        require_glibc(wanted)
         with _installing(place, on_progress, lambda: _found(place) is not None) as missing:
             if missing:
                 install_environment(wanted, place, offline=offline, on_progress=on_progress)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelkiln.errors import EnvironmentFailure, UsageError
 from modelkiln.paths import REPOSITORY
 from modelkiln.util.hashing import sha256_file, sha256_json
-from modelkiln.util.machine import interpreter
+from modelkiln.util.machine import glibc_version, interpreter
 
 if TYPE_CHECKING:
     from modelkiln.environments.base_images import BasePin
@@ -69,15 +69,47 @@ class Environment:
     @cached_property
     def base(self) -> str:
         """The name of the base in docker/pins.toml that its image stands on."""
+        return str(self._settings.get("base", "python"))
+
+    @cached_property
+    def redistributable(self) -> bool:
+        """Whether its packages may be handed on to others; where not, neither may its image."""
+        return self._settings.get("redistributable", True) is True
+
+    @cached_property
+    def glibc(self) -> str:
+        """The oldest glibc that its packages run on, such as `2.28`; empty where that is unknown.
+
+        Its settings say it, else the platform for which `invoke pins.lock` chose its packages.
+
+        Raises:
+            EnvironmentFailure: The settings cannot be read, or name no version.
+        """
+        import re
+
+        from modelkiln.environments.requirements import PLATFORM
+
+        named = PLATFORM.rpartition("manylinux_")[2].replace("_", ".")
+        known = named if self.lock.with_suffix(".in").is_file() else ""
+        found = self._settings.get("glibc", known)
+        if found and not re.fullmatch(r"\d+\.\d+", str(found), re.ASCII):
+            raise EnvironmentFailure(
+                f"{self.settings} cannot be used.",
+                f"glibc is {found!r}, and no version such as '2.28'.",
+                "Restore it with git.",
+            )
+        return str(found)
+
+    @cached_property
+    def _settings(self) -> Mapping[str, Any]:
         import tomllib
 
         try:
-            settings = tomllib.loads(self.settings.read_text(encoding="utf-8"))
+            return tomllib.loads(self.settings.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise EnvironmentFailure(
                 f"{self.settings} cannot be used.", str(error), "Restore it with git."
             ) from error
-        return str(settings.get("base", "python"))
 
     @cached_property
     def digest(self) -> str:
@@ -145,3 +177,20 @@ def require_dockerfile(one: Environment) -> None:
             f"There is no {one.dockerfile}.",
             "Build with --runner local, or add a Dockerfile beside its lock.",
         )
+
+
+def require_glibc(one: Environment) -> None:
+    """Raise EnvironmentFailure where an environment's packages want a newer glibc than there is."""
+    have = glibc_version()
+    if one.glibc and _numbers(have) < _numbers(one.glibc):
+        raise EnvironmentFailure(
+            f"The environment {one.name} needs glibc {one.glibc} or later; "
+            f"this machine has {f'glibc {have}' if have else 'another C library'}.",
+            "Its packages come compiled, for Linux with that C library.",
+            "Build with --runner docker, whose image brings Debian 12's glibc 2.36; or use a newer "
+            "system.",
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split("."))) if version else ()

@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelkiln.environments.blocked import find_blocked
 from modelkiln.environments.lockfile import Locked
+from modelkiln.environments.wheels import split
 from modelkiln.errors import EnvironmentFailure, KilnError, OutOfSpace, PinError
 from modelkiln.util.console import OnProgress
 from modelkiln.util.process import CommandFailed, follow
@@ -81,8 +83,12 @@ class Installer:
             PinError: A package is not the one that the lock names.
             OutOfSpace: The disk is full.
         """
-        if not packages:
-            return
+        for part, where in split(packages):
+            self._install(part, python, target, where)
+
+    def _install(
+        self, packages: Sequence[Locked], python: Path, target: Path | None, where: Sequence[str]
+    ) -> None:
         lock = self.log.with_suffix(".lock.txt")
         lock.write_text("".join(f"{one.text}\n" for one in packages), encoding="utf-8")
         options = ["--python", str(python), "--no-deps", "--require-hashes", "--no-build-isolation"]
@@ -90,11 +96,11 @@ class Installer:
             # Tools start often, and not everybody lets Python keep what it compiles.
             options += ["--target", str(target), "--compile-bytecode"]
         try:
-            self._start(["pip", "install", *options, "-r", str(lock)])
+            self._start(["pip", "install", *options, *where, "-r", str(lock)], packages)
         finally:
             lock.unlink()
 
-    def _start(self, command: Sequence[str]) -> None:
+    def _start(self, command: Sequence[str], packages: Sequence[Locked] = ()) -> None:
         from modelkiln.util.machine import disk_free
 
         options = ["--no-python-downloads", "--color", "never"]
@@ -118,7 +124,7 @@ class Installer:
                     share = min(0.99, written / self.bytes) if self.bytes else None
                     self.on_progress(share, message)
         except CommandFailed:
-            raise _failure("\n".join(tail), self.log, self.offline) from None
+            raise _failure("\n".join(tail), self.log, self.offline, packages) from None
 
 
 def find_uv() -> str:
@@ -146,7 +152,7 @@ def _told(line: str) -> str:
     return ""
 
 
-def _failure(said: str, log: Path, offline: bool) -> KilnError:
+def _failure(said: str, log: Path, offline: bool, packages: Sequence[Locked]) -> KilnError:
     lower = said.lower()
     kept = f"The whole log is {log}."
     if "hash mismatch" in lower:
@@ -167,6 +173,8 @@ def _failure(said: str, log: Path, offline: bool) -> KilnError:
             "--offline was given, so nothing was downloaded.",
             f"Run the same command once without --offline. {kept}",
         )
+    if blocked := find_blocked(said, packages, index="UV_INDEX", log=kept):
+        return blocked
     if is_network(lower):
         return EnvironmentFailure(
             "The packages cannot be downloaded.",

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelkiln.environments.environment import Environment
+from modelkiln.environments.cache import find
+from modelkiln.environments.environment import Environment, require_glibc
 from modelkiln.environments.provisioner import Provisioner
 from modelkiln.runners.base import Offer, Runner, RunnerKind
 
@@ -20,11 +21,18 @@ def identify(
 
 def offer(
     provisioner: Provisioner,
-    environments: Sequence[Environment],  # noqa: ARG001
+    environments: Sequence[Environment],
     *,
     asked: bool,  # noqa: ARG001
 ) -> Offer:
-    """Offer it: it needs nothing."""
+    """Offer it: it needs nothing but a C library that the packages run on.
+
+    Raises:
+        EnvironmentFailure: An environment is not installed and wants a newer one.
+    """
+    for one in environments:
+        if find(one, provisioner.cache) is None:
+            require_glibc(one)
 
     def make() -> Runner:
         from modelkiln.runners.processes import LocalRunner

@@ -38,6 +38,17 @@ def interpreter() -> Interpreter:
     )
 
 
+def glibc_version() -> str:
+    """Return the version of the GNU C library that is running, such as ``2.36``; empty where the C
+    library is another one.
+    """
+    try:
+        told = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (OSError, ValueError):
+        return ""
+    return told.removeprefix("glibc ")
+
+
 def base_python() -> Path:
     """Return the interpreter behind the virtual environment that is running, which outlives it."""
     return Path(sys.executable).resolve()

@@ -77,14 +77,24 @@ def read_contract(stem: str) -> dict[str, Any]:
     if "extends" not in document:
         return document
     base = read_contract(document.pop("extends"))
-    for merged in ("options", "parameters", "tolerances", "inert"):
+    for merged in ("options", "parameters", "variants", "tolerances", "inert"):
         document[merged] = {**base.get(merged, {}), **document.get(merged, {})}
     return {**base, **document}
 
 
 def shrink(contract: str) -> dict[str, Any]:
-    """A contract of the catalog, by its file's name, for pictures of `SIZE` pixels."""
-    document = read_contract(contract)
+    """A contract of the catalog, by its file's name, for pictures of `SIZE` pixels.
+
+    `STEM@VALUE` is the contract as a value of one of its parameters changes it.
+    """
+    stem, _, value = contract.partition("@")
+    document = read_contract(stem)
+    changes = document.pop("variants", {})
+    if value:
+        (change,) = (by_value[value] for by_value in changes.values() if value in by_value)
+        others = {graph["name"]: graph for graph in change["graphs"]}
+        document["graphs"] = [others.get(one["name"], one) for one in document["graphs"]]
+        document["options"] |= change["options"]
     document["preprocessing"]["size"] = SIZE
     for graph in document["graphs"]:
         for value in [*graph["inputs"], *graph["outputs"]]:

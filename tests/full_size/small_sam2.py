@@ -23,9 +23,8 @@ _OVERRIDES: Final = (
 
 
 def write_catalog(folder: Path, *contracts: str) -> None:
-    """Writes the model and these contracts of the catalog, each the name of its file, for it.
-
-    What a file extends is written too.
+    """Writes the model and these contracts of the catalog, each the name of its file, for it; one
+    that extends another comes after that.
     """
     models = (REPOSITORY / "catalog" / "models" / "sam2.toml").read_text(encoding="utf-8")
     entry = re.search(r'^\[models\."sam2\.1_hiera_tiny"\]\n(?:.+\n)+', models, re.MULTILINE)
@@ -37,13 +36,12 @@ def write_catalog(folder: Path, *contracts: str) -> None:
     text = _replace(text, 'patches = "', f'patches = "{REPOSITORY}/')
     text = _replace(text, "overrides = []", f"overrides = {list(_OVERRIDES)}")
     _write(folder / "models" / "sam2_small.toml", text)
-    waiting = list(contracts)
-    while waiting:
-        file = f"{waiting.pop()}.toml"
+    for stem in contracts:
+        file = f"{stem}.toml"
         text = (REPOSITORY / "catalog" / "contracts" / file).read_text(encoding="utf-8")
-        if base := re.search(r'^extends = "(.+)"$', text, re.MULTILINE):
-            text = _replace(text, base[0], f'extends = "small-{base[1]}"')
-            waiting.append(base[1])
+        if found := re.match(r'(?:#.*\n|\n)*extends = "(.+)"\n', text):
+            assert found[1] in contracts[: contracts.index(stem)]
+            text = _replace(text, f'extends = "{found[1]}"', f'extends = "small-{found[1]}"')
         else:
             text = _replace(text, 'families = ["sam2"]', f'families = ["{_FAMILY}"]')
             text = _replace(text, "size = 1024", f"size = {_SIDE}")

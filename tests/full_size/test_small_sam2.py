@@ -14,6 +14,7 @@ from modelkiln.util.machine import cpu_level
 from tests.full_size.small_sam2 import MODEL, write_catalog
 from tests.full_size.test_tiny import PHOTOGRAPH
 from tests.full_size.test_tiny import invoke as run_command
+from tests.full_size.test_tracker import FRAMES, in_export
 
 pytestmark = [pytest.mark.full_size, pytest.mark.thorough]
 
@@ -37,7 +38,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def invoke(room: Path) -> Invoke:
-    write_catalog(room / "catalog", "image", "treedect")
+    write_catalog(room / "catalog", "image", "treedect", "tracker", "tracker-ex")
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return run_command(
@@ -98,3 +99,61 @@ def test_every_format_is_predicted_with(
     assert done.returncode == 0, done.stderr
     assert "random weights: this mask means nothing" in done.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+BANKS = ("tracker-ex", "tracker-ex@static")
+
+
+@pytest.fixture(scope="module")
+def banks(invoke: Invoke, built: Path) -> Path:
+    """The same folder, with trackers of a dynamic and of a static memory bank."""
+    done = invoke(
+        "build", ",".join(f"{MODEL}/{one}/onnx-fp32" for one in BANKS), "--weights=random"
+    )
+    assert done.returncode == 0, done.stderr
+    return built
+
+
+def test_a_static_memory_bank_is_verified_as_a_dynamic_one(banks: Path) -> None:
+    dynamic, static = (
+        json.loads((banks / one / "onnx-fp32" / "verification.json").read_text()) for one in BANKS
+    )
+    cases, more = (
+        {one["case"] for one in found["tensors"] if one["graph"] == "memory_attention"}
+        for found in (dynamic, static)
+    )
+    assert more - cases == {
+        f"{what} {value}"
+        for what in ("nothing but", "what is in empty slots has no effect at")
+        for value in ("nan", "1e+09")
+    }
+    assert cases < more
+    for found in (dynamic, static):
+        assert all(one["relative"] <= 1e-5 for one in found["summary"]["worst"].values())
+        assert found["summary"]["loop"]["lowest_iou"] >= 0.999
+    names = ("objects", "frames", "steps", "seen", "counted")
+    loops = [[found["summary"]["loop"][name] for name in names] for found in (dynamic, static)]
+    assert loops[0] == loops[1]
+
+
+def test_a_static_memory_bank_tracks_what_a_dynamic_one_does(
+    invoke: Invoke, banks: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    in_export(FRAMES, PHOTOGRAPH, frames)
+    found = []
+    for number, one in enumerate(BANKS):
+        done = invoke(
+            *("track", f"{MODEL}+random0/{one}/onnx-fp32", str(frames), "--json"),
+            *("--box", "20,15,362,290", "--point", "1:120,100@1", "--point", "2:120,100@1"),
+            *("--out", str(tmp_path / f"{number}.mp4")),
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout)["tracks"])
+    steps = [[(one["object"], one["frame"]) for one in tracks] for tracks in found]
+    assert steps[0] == steps[1] == [(1, 0), (1, 1), (2, 1), (1, 2), (2, 2)]
+    for dynamic, static in zip(*found, strict=True):
+        assert static["visible"] == dynamic["visible"]
+        for name in ("iou", "occlusion", "coverage"):
+            assert static[name] == pytest.approx(dynamic[name], rel=1e-4, abs=1e-4)

@@ -47,7 +47,7 @@ for number in range(3):
 """
 
 
-def _in_export(script: str, *arguments: object) -> None:
+def in_export(script: str, *arguments: object) -> None:
     kiln = Kiln()
     python = find(kiln.provisioner.environment("export"), kiln.cache)
     assert python is not None
@@ -64,7 +64,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert step is not None
     drawn = store.blob_path(step.outputs["weights.safetensors"].sha256)
     path = tmp_path_factory.mktemp("weights") / "seeing.safetensors"
-    _in_export(CHECKPOINT, drawn, path)
+    in_export(CHECKPOINT, drawn, path)
     return path
 
 
@@ -99,7 +99,7 @@ def test_the_tracker_agrees_with_upstream_frame_after_frame(built: Path) -> None
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three frames of a photograph that moves."""
     folder = tmp_path_factory.mktemp("video")
-    _in_export(FRAMES, PHOTOGRAPH, folder)
+    in_export(FRAMES, PHOTOGRAPH, folder)
     return folder
 
 

@@ -104,11 +104,13 @@ class Index:
         url: With the name and the password.
         asked: Paths that were asked for with the right password.
         refused: Paths that were asked for without.
+        blocked: What it answers to paths that end so, with the right password too.
     """
 
     def __init__(self, packages: Path, password: str) -> None:
         self.asked: list[str] = []
         self.refused: list[str] = []
+        self.blocked: dict[str, int] = {}
         wanted = "Basic " + base64.b64encode(f"user:{password}".encode()).decode()
         index = self
 
@@ -123,7 +125,11 @@ class Index:
                     return
                 index.asked.append(self.path)
                 body = index.answer(packages, self.path)
-                self.send_response(404 if body is None else 200)
+                status = 404 if body is None else 200
+                for end, answer in index.blocked.items():
+                    if self.path.endswith(end):
+                        body, status = None, answer
+                self.send_response(status)
                 kind = "text/html" if self.path.endswith("/") else "application/octet-stream"
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body or b"")))

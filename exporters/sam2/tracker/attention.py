@@ -47,6 +47,7 @@ class MemoryAttention(torch.nn.Module):
         memory_positions: Tensor,
         pointers: Tensor,
         pointer_positions: Tensor,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Condition a frame's features on an object's memory.
 
@@ -57,6 +58,7 @@ class MemoryAttention(torch.nn.Module):
             memory_positions: [B, 64, F, N], of place and time.
             pointers: [B, 64, P, 4], four tokens for each of P pointers.
             pointer_positions: [B or 1, 64 or 1, P, 1], of time.
+            bias: [B, 1, F N + 4 P], added to what queries and keys score; None adds nothing.
 
         Returns:
             [B, N, 256].
@@ -67,7 +69,7 @@ class MemoryAttention(torch.nn.Module):
         timed = (pointers + pointer_positions).flatten(2)
         tokens = features + 0.1 * positions
         for layer in self.layers:
-            tokens = layer(tokens, values, placed, timed, table)
+            tokens = layer(tokens, values, placed, timed, table, bias)
         result: Tensor = self.norm(tokens)
         return result
 
@@ -90,7 +92,13 @@ class _Layer(torch.nn.Module):
         self.wide, self.narrow = upstream.linear1, upstream.linear2
 
     def forward(
-        self, tokens: Tensor, values: Tensor, placed: Tensor, timed: Tensor, table: Table
+        self,
+        tokens: Tensor,
+        values: Tensor,
+        placed: Tensor,
+        timed: Tensor,
+        table: Table,
+        bias: Tensor | None,
     ) -> Tensor:
         normed = self.norms[0](tokens)
         query, key = (turn(project(normed.transpose(1, 2)), table) for project in self.own.pair)
@@ -99,7 +107,7 @@ class _Layer(torch.nn.Module):
         query = turn(self.memory.query(normed.transpose(1, 2)), table)
         # Pointers are of no place, so only the keys of cells are turned.
         key = torch.cat([turn(self.memory.key(placed), table), self.memory.key(timed)], dim=2)
-        tokens = tokens + self.memory(query, key, values)
+        tokens = tokens + self.memory(query, key, values, bias)
         wide = torch.relu(self.wide(self.norms[2](tokens)))
         result: Tensor = tokens + self.narrow(wide)
         return result
@@ -130,11 +138,16 @@ class _Attention(torch.nn.Module):
         """The projections of queries and keys."""
         return self.query, self.key
 
-    def forward(self, query: Tensor, key: Tensor, values: Tensor) -> Tensor:
-        """Attend: query [B or 1, C, N], key [B, C, M], values [B, M, V] to [B, N, 256]."""
+    def forward(
+        self, query: Tensor, key: Tensor, values: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """Attend: query [B or 1, C, N], key [B, C, M], values [B, M, V], bias [B, 1, M] to
+        [B, N, 256].
+        """
         size = int(query.shape[2]) // self.parts
         queries = torch.split(query.transpose(1, 2), size, dim=1)
-        means = [torch.softmax(part @ key, dim=-1) @ values for part in queries]
+        scores = (part @ key if bias is None else part @ key + bias for part in queries)
+        means = [torch.softmax(score, dim=-1) @ values for score in scores]
         result: Tensor = self.project(torch.cat(means, dim=1) if means[1:] else means[0])
         return result
 

@@ -8,7 +8,11 @@ import torch
 
 from exporters.graphs.tracing import Graph
 from exporters.sam2.model import load_model
-from exporters.sam2.tracker.memory_attention import ExtendedMemoryAttention, TrackerMemoryAttention
+from exporters.sam2.tracker.memory_attention import (
+    ExtendedMemoryAttention,
+    StaticMemoryAttention,
+    TrackerMemoryAttention,
+)
 from exporters.sam2.tracker.modules import (
     ExtendedMaskDecoder,
     ExtendedMemoryEncoder,
@@ -17,6 +21,7 @@ from exporters.sam2.tracker.modules import (
     TrackerMemoryEncoder,
     check_configuration,
 )
+from exporters.sam2.tracker.slots import FRAME_SLOTS, POINTER_SLOTS, is_static
 
 # What the examples hold: objects, frames and pointers remembered, points. No two are equal, so
 # that a trace cannot take one for another.
@@ -26,8 +31,8 @@ OBJECTS, FRAMES, POINTERS, POINTS = 2, 3, 4, 5
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
     """Return the four graphs of a tracker, with zeros as examples.
 
-    Reads `config`, `overrides`, `options.extended`, and for the contract that is not extended
-    `options.double_sigmoid`.
+    Reads `config`, `overrides`, `options.extended`, and of the extended contract `options.static`,
+    of the other `options.double_sigmoid`.
     """
     sam: Any = load_model(params["config"], params["overrides"], weights)
     check_configuration(sam)
@@ -43,32 +48,33 @@ def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
     prompts = (torch.zeros(OBJECTS, POINTS, 2), torch.ones(OBJECTS, POINTS))
     features = feature.expand(OBJECTS, -1, -1, -1).contiguous()
     mask = torch.zeros(OBJECTS, 1, 4 * side, 4 * side)
-    maps = torch.zeros(OBJECTS, FRAMES, memory, side, side)
-    pointers = torch.zeros(OBJECTS, POINTERS, width)
-    occ_logit = torch.zeros(OBJECTS, 1)
     extended = bool(params["options"]["extended"])
     encoder = ImageEncoder(sam, side, positions=not extended)
     graphs: dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]
     graphs = {"image_encoder": (encoder, (torch.zeros(1, 3, size, size),))}
     if extended:
+        static = is_static(params)
+        objects, frames, pointers = (
+            (1, FRAME_SLOTS, POINTER_SLOTS) if static else (OBJECTS, FRAMES, POINTERS)
+        )
+        bank: tuple[torch.Tensor, ...] = (
+            torch.zeros(objects, frames, memory, side, side),
+            torch.zeros(objects, frames, dtype=torch.int64),
+            torch.zeros(objects, pointers, width),
+            torch.zeros(objects, pointers),
+        )
+        if static:
+            bank += (torch.ones(objects, frames), torch.ones(objects, pointers))
+        attention = StaticMemoryAttention if static else ExtendedMemoryAttention
         graphs |= {
             "mask_decoder": (
                 ExtendedMaskDecoder(sam),
                 (*prompts, features, *high_res, mask, torch.ones(OBJECTS)),
             ),
-            "memory_attention": (
-                ExtendedMemoryAttention(sam, side),
-                (
-                    feature,
-                    maps,
-                    torch.zeros(OBJECTS, FRAMES, dtype=torch.int64),
-                    pointers,
-                    torch.zeros(OBJECTS, POINTERS),
-                ),
-            ),
+            "memory_attention": (attention(sam, side), (feature, *bank)),
             "memory_encoder": (
                 ExtendedMemoryEncoder(sam),
-                (mask, torch.ones(OBJECTS), feature, occ_logit),
+                (mask[:objects], torch.ones(objects), feature, torch.zeros(objects, 1)),
             ),
         }
     else:
@@ -81,15 +87,15 @@ def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
                 (
                     feature,
                     torch.zeros(side**2, 1, width),
-                    pointers,
-                    maps,
+                    torch.zeros(OBJECTS, POINTERS, width),
+                    torch.zeros(OBJECTS, FRAMES, memory, side, side),
                     torch.zeros(OBJECTS, tokens, memory),
                     torch.tensor(1.0),
                 ),
             ),
             "memory_encoder": (
                 TrackerMemoryEncoder(sam, side, double_sigmoid=double),
-                (torch.zeros(OBJECTS, 1, size, size), feature, occ_logit),
+                (torch.zeros(OBJECTS, 1, size, size), feature, torch.zeros(OBJECTS, 1)),
             ),
         }
     return {

@@ -12,6 +12,8 @@ from exporters.sam2.tracker.modules import never
 from exporters.sam2.tracker.tables import sine_positions
 
 MOST_POINTERS: Final = 16
+# Far below what any query and key score, so that softmax gives exactly 0; a number in float16 too.
+EXCLUDED: Final = -1e4
 
 
 class PointerTimes(torch.nn.Module):
@@ -95,7 +97,7 @@ class TrackerMemoryAttention(torch.nn.Module):
         return as_map(conditioned, self.side)
 
 
-class ExtendedMemoryAttention(torch.nn.Module):
+class PlacedMemoryAttention(torch.nn.Module):
     """Memory attention that knows places itself and is told the times of each object's memory."""
 
     codes: Tensor
@@ -112,6 +114,32 @@ class ExtendedMemoryAttention(torch.nn.Module):
         codes = sam.maskmem_tpos_enc.detach().flatten(1).roll(1, dims=0)
         self.register_buffer("codes", codes)
 
+    def condition(
+        self,
+        pix_feat: Tensor,
+        memory_features: Tensor,
+        frames_ago: Tensor,
+        obj_ptrs: Tensor,
+        obj_ptr_positions: Tensor,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """Attend to a memory, whose tokens may have a bias [B, 1, tokens]."""
+        times = self.codes[frames_ago].transpose(1, 2)
+        conditioned = self.attention(
+            pix_feat.flatten(2).transpose(1, 2),
+            self.positions()[None],
+            cells_of(memory_features),
+            times[..., None] + self.places().transpose(0, 1)[:, None],
+            tokens_of(obj_ptrs, self.width),
+            self.times(obj_ptr_positions),
+            bias,
+        )
+        return as_map(conditioned, self.side)
+
+
+class ExtendedMemoryAttention(PlacedMemoryAttention):
+    """Memory attention of any number of objects, frames and pointers."""
+
     def forward(
         self,
         pix_feat: Tensor,
@@ -121,16 +149,59 @@ class ExtendedMemoryAttention(torch.nn.Module):
         obj_ptr_positions: Tensor,
     ) -> Tensor:
         """Return the contract's one output."""
-        times = self.codes[frames_ago].transpose(1, 2)
-        conditioned = self.attention(
-            pix_feat.flatten(2).transpose(1, 2),
-            self.positions()[None],
-            cells_of(memory_features),
-            times[..., None] + self.places().transpose(0, 1)[:, None],
-            tokens_of(obj_ptrs, self.width),
-            self.times(obj_ptr_positions),
+        return self.condition(pix_feat, memory_features, frames_ago, obj_ptrs, obj_ptr_positions)
+
+
+class StaticMemoryAttention(PlacedMemoryAttention):
+    """Memory attention of fixed shapes: one object, with slots for frames and pointers.
+
+    A slot is empty where its flag is not above 0. Whatever an empty one holds, NaN included, is
+    replaced before anything looks at it, and its tokens get no weight. Where all slots are empty
+    the result is what upstream takes for a frame without memory: the features with the embedding
+    of no memory added.
+    """
+
+    def __init__(self, sam: Any, side: int) -> None:
+        super().__init__(sam, side)
+        self.no_memory = sam.no_mem_embed
+
+    def forward(
+        self,
+        pix_feat: Tensor,
+        memory_features: Tensor,
+        frames_ago: Tensor,
+        obj_ptrs: Tensor,
+        obj_ptr_positions: Tensor,
+        frames_valid: Tensor,
+        pointers_valid: Tensor,
+    ) -> Tensor:
+        """Return the contract's one output."""
+        frames, pointers = frames_valid > 0, pointers_valid > 0
+        conditioned = self.condition(
+            pix_feat,
+            torch.where(frames[:, :, None, None, None], memory_features, 0.0),
+            torch.where(frames, frames_ago, 0),
+            torch.where(pointers[:, :, None], obj_ptrs, 0.0),
+            torch.where(pointers, obj_ptr_positions, 0.0),
+            torch.cat(
+                [
+                    exclude(frames, self.side**2),
+                    exclude(pointers, int(obj_ptrs.shape[2]) // self.width),
+                ],
+                dim=1,
+            )[:, None],
         )
-        return as_map(conditioned, self.side)
+        some = torch.cat([frames, pointers], dim=1).to(torch.float32).amax(dim=1) > 0
+        unconditioned = pix_feat + self.no_memory.reshape(1, -1, 1, 1)
+        return torch.where(some[:, None, None, None], conditioned, unconditioned)
+
+
+def exclude(valid: Tensor, tokens: int) -> Tensor:
+    """Return what takes the weight from slots' tokens: bool [B, S] to [B, S * tokens], 0 where
+    valid.
+    """
+    bias: Tensor = (1.0 - valid.to(torch.float32)) * EXCLUDED
+    return bias[:, :, None].expand(-1, -1, tokens).flatten(1)
 
 
 def as_map(tokens: Tensor, side: int) -> Tensor:

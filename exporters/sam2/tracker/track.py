@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from exporters.sam2.tracker.calls import Run
+from exporters.sam2.tracker.slots import is_static, serve_slots
 from exporters.sam2.tracker.tracker import Tracker, one_prompt_only
 
 
@@ -36,7 +37,7 @@ def open_tracker(contract: Mapping[str, Any], run: Run, num_frames: int | None) 
     """
     graphs = {graph["name"]: graph for graph in contract["graphs"]}
     return Tracker(
-        run,
+        serve_slots(run) if is_static(contract) else run,
         extended=bool(contract["options"]["extended"]),
         size=int(graphs["image_encoder"]["inputs"][0]["dims"][-1]),
         num_frames=num_frames,

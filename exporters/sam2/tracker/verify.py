@@ -1,5 +1,6 @@
 """The tracker contracts' part of `verify`: four graphs, and a video that they follow together."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -13,6 +14,7 @@ from exporters.media.pictures import masks_to_picture, normalize
 from exporters.protocol import report_progress
 from exporters.sam2.tracker.calls import Mask
 from exporters.sam2.tracker.script import from_json, plain_objects
+from exporters.sam2.tracker.slots import is_static, serve_slots
 from exporters.sam2.tracker.tracker import Tracker
 
 Floats = NDArray[np.float32]
@@ -46,6 +48,8 @@ def check(run: Run, contract: Mapping[str, Any], reference: Reference) -> Iterat
         if graph not in reference.untouched:
             report_progress(progress, f"comparing {graph}")
             yield from compare()
+    if is_static(contract) and "memory_attention" not in reference.untouched:
+        yield from checker.check_slots()
     if not contract["options"]["double_sigmoid"]:
         yield from checker.check_loop()
 
@@ -54,7 +58,9 @@ class _Checker:
     """The contract's side of every comparison: which inputs a graph takes, and in which form."""
 
     def __init__(self, run: Run, contract: Mapping[str, Any], reference: Reference) -> None:
-        self._run = run
+        self._static = is_static(contract)
+        self._run = serve_slots(run) if self._static else run
+        self._run_alone = run
         self._reference = reference
         self._document = reference.document
         self._tolerances = contract["tolerances"]
@@ -139,11 +145,35 @@ class _Checker:
             if number == 0:
                 yield from self._check_inert("memory_attention", inputs)
 
+    def check_slots(self) -> Iterator[Check]:
+        """Check that what an empty slot holds changes no bit, and what comes of empty slots
+        alone: upstream's features for a frame without memory.
+        """
+        case = self._document["attention"][0]
+        inputs = {
+            name: value if name == "pix_feat" else value[:1]
+            for name, value in self._extended_bank(case).items()
+        }
+        nothing = {
+            name: value if name == "pix_feat" else value[:, :0] for name, value in inputs.items()
+        }
+        graph, picture = "memory_attention", case["picture"]
+        calm = self._run(graph, inputs)
+        for value in HARMLESS:
+            run = serve_slots(self._run_alone, value)
+            name = f"what is in empty slots has no effect at {value:g}"
+            yield from self._compare_bits(graph, name, calm, run(graph, inputs))
+            expected = {"image_embed": self._reference[f"{picture}/image_embed"]}
+            found = run(graph, nothing)
+            yield from self._judge(graph, f"nothing but {value:g}", picture, found, expected)
+
     def check_loop(self) -> Iterator[Check]:
         """Yield the whole tracker on the reference's video, by the very same script."""
         loop = self._document["loop"]
         frames, script = self._reference["video"], from_json(loop["script"])
         objects = {one.object for one in script} if self._extended else {*plain_objects(script)}
+        if self._static:
+            objects &= _once_conditioned(loop["steps"])
         script = tuple(one for one in script if one.object in objects)
         steps = {(step["object"], step["frame"]): step for step in loop["steps"]}
         tracker = Tracker(
@@ -228,7 +258,16 @@ class _Checker:
         inputs: Arrays,
         expected: Mapping[str, NDArray[Any]],
     ) -> Iterator[TensorCheck]:
-        found = self._run(graph, inputs)
+        yield from self._judge(graph, case, picture, self._run(graph, inputs), expected)
+
+    def _judge(
+        self,
+        graph: str,
+        case: str,
+        picture: str,
+        found: Arrays,
+        expected: Mapping[str, NDArray[Any]],
+    ) -> Iterator[TensorCheck]:
         for name in self._outputs[graph]:
             yield compare_tensors(
                 expected[name],
@@ -265,3 +304,11 @@ class _Checker:
             )
             same = calm[name].tobytes() == found[name].tobytes()
             yield replace(compared, ok=same, photograph=False, exact=True)
+
+
+def _once_conditioned(steps: Iterable[Mapping[str, Any]]) -> set[int]:
+    """Return the objects with one conditioning frame: a static bank has room for one and the
+    frames before.
+    """
+    counts = Counter(step["object"] for step in steps if step["conditioning"])
+    return {number for number, count in counts.items() if count == 1}

@@ -16,17 +16,24 @@ def env_list(kiln: "Kiln", json: bool = False) -> None:
     list_installed(kiln, as_json=json)
 
 
-@command("prune", help={"all": "remove those of this checkout as well"})
+@command(
+    "prune",
+    help={
+        "all": "remove those of this checkout as well",
+        "licensed": "remove also those whose licence forbids to hand them on, before a cache is",
+    },
+)
 def env_prune(
     kiln: "Kiln",
     all: bool = False,  # noqa: A002
+    licensed: bool = False,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
     """Remove the environments that no lock of this checkout asks for."""
     from modelkiln.commands.env import prune_installed
 
-    prune_installed(kiln, everything=all, dry_run=dry_run, as_json=json)
+    prune_installed(kiln, everything=all, licensed=licensed, dry_run=dry_run, as_json=json)
 
 
 @command("build", help={"name": "the environment", "rebuild": "build it anew, without any cache"})

@@ -18,7 +18,7 @@ def plan(making: Making) -> str:
     params = {
         **model_params(model),
         "contract": contract.name,
-        "options": dict(contract.options),
+        "options": base.options,
         "graphs": list(base.graphs),
         **parameters_of(base, "export"),
     }

@@ -189,6 +189,23 @@ def test_weights_of_this_machine_are_refused(catalog: Path, make_kiln: MakeKiln)
         make_legs(kiln, targets)
 
 
+def test_an_image_that_may_not_be_handed_on_is_built_by_each_job(
+    catalog: Path, make_kiln: MakeKiln, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stays part of the key, and out of what one job hands to another."""
+    before = legs_of(make_kiln())["toy_a+random0"]
+    settings = catalog / "docker" / "bare" / "environment.toml"
+    settings.write_text(f"redistributable = false\n{settings.read_text()}")
+    kiln = make_kiln()
+    after = legs_of(kiln)["toy_a+random0"]
+    assert [one.name for one in before.images] == ["bare"] and after.images == ()
+    assert after.environments == ("bare",)
+    show_matrix(kiln, kiln.targets(ALL))
+    assert capsys.readouterr().out.splitlines()[1] == "images=[]"
+    (catalog / "docker" / "bare" / "Dockerfile").write_text("FROM another\n")
+    assert legs_of(make_kiln())["toy_a+random0"].key != after.key
+
+
 def test_an_environment_without_an_image_is_refused(toy_copy: Path, make_kiln: MakeKiln) -> None:
     (toy_copy / "docker" / "bare" / "Dockerfile").unlink(missing_ok=True)
     kiln = make_kiln()

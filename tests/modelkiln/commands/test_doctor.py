@@ -36,7 +36,16 @@ def test_a_warning_stops_nothing(
     assert "disk" in said and "It is small." in said and "Buy one." in said
     (here,) = asked
     assert (here.artifacts, here.cache) == (kiln.artifacts, kiln.cache)
-    assert [one.name for one in here.environments] == ["bare", "export"]
+    names = [one.name for one in here.environments]
+    assert names == sorted(names) and {"bare", "export", "quantize"} <= set(names)
+    # Those of formats are all that a format names, each with the formats that want it.
+    usable = [one for one in kiln.catalog.formats.values() if not one.unavailable]
+    of_formats = {one.environment for one in usable} - {"", "bare", "export"}
+    assert set(here.formats) == of_formats == set(names) - {"bare", "export"}
+    assert "onnx-int8" in here.formats["quantize"] and "rtx-fp16" in here.formats["rtx"]
+    assert not here.kinds["onnx-*"].why and not here.kinds["onnx-*"].runs_on_gpu
+    assert not here.kinds["rtx-*"].why and here.kinds["rtx-*"].runs_on_gpu
+    assert here.kinds["trt-*"].why and "rtx-fp16" in here.kinds["trt-*"].remedy
     assert {one.file for one in here.checkpoints} > {"toy_a.pt", "sam2.1_hiera_tiny.pt"}
 
 

@@ -1,6 +1,7 @@
 """modelkiln.commands.doctor_checks: each check finds what is wrong, and says what mends it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from modelkiln.catalog.models import Checkpoint
 from modelkiln.commands import doctor_checks
 from modelkiln.commands.doctor_checks import (
     Finding,
+    Kind,
     Severity,
     Surroundings,
     check_disk,
@@ -114,6 +116,35 @@ def test_environment_is_looked_for(here: Surroundings) -> None:
     assert by_name(check_environments(here))["environment export"].severity is Severity.GOOD
 
 
+def test_an_environment_of_formats_alone_stops_no_build(
+    here: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = replace(
+        here,
+        environments=[*here.environments, environment("rtx")],
+        formats={"rtx": ["rtx-fp16", "rtx-fp32"]},
+    )
+    found = by_name(check_environments(replace(more, offline=False)))["environment rtx"]
+    assert (found.severity, found.remedy) == (Severity.NOTE, "")
+    assert "the first build of rtx-fp16, rtx-fp32 installs it" in found.message
+    found = by_name(check_environments(more))["environment rtx"]
+    assert found.severity is Severity.WARNING and "without --offline" in found.remedy
+    # 6.0 GB for the environment of every build, and 0.29 more for that of two formats.
+    for free, severity in ((5_999, "problem"), (6_000, "warning"), (6_300, "good")):
+        monkeypatch.setattr(doctor_checks, "disk_free", lambda _, free=free: free * 1_000_000)
+        found = by_name(check_disk(more))["cache"]
+        assert found.severity is Severity(severity)
+        assert found.severity is not Severity.WARNING or "6.3 GB" in found.message
+
+
+def test_an_older_glibc_is_told(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelkiln.environments.environment.glibc_version", lambda: "2.27")
+    found = by_name(check_environments(here))["environment export"]
+    assert found.severity is Severity.WARNING
+    assert "glibc 2.28 or later" in found.message and "glibc 2.27" in found.message
+    assert "--runner docker" in found.remedy
+
+
 def test_unreachable_host_is_a_warning(here: Surroundings) -> None:
     assert [one.about for one in check_weights(here)] == ["weights"]
     online = Surroundings(
@@ -143,13 +174,19 @@ def test_failing_check_stops_no_other(here: Surroundings, monkeypatch: pytest.Mo
 
 
 def test_judgement_names_what_stops() -> None:
+    kinds = {
+        "onnx-*": Kind(),
+        "rtx-*": Kind(runs_on_gpu=True),
+        "trt-*": Kind(why="It is too large.", remedy="Take rtx-fp16."),
+    }
     problem = Finding(about="uv", severity=Severity.PROBLEM, message="missing")
-    gpu = Finding(about="gpu", severity=Severity.GOOD, message="NVIDIA H200")
-    found = by_name(judge([problem, gpu]))
-    assert "see uv" in found["onnx-*"].message
-    assert "trt-*" not in found
-    assert by_name(judge([]))["onnx-*"].severity is Severity.GOOD
-    assert "GPU" in by_name(judge([]))["trt-*"].message
+    found = by_name(judge([problem], kinds))
+    assert "see uv" in found["onnx-*"].message and "see uv" in found["rtx-*"].message
+    found = by_name(judge([], kinds))
+    assert [one.severity.value for one in found.values()] == ["good", "good", "note"]
+    assert found["onnx-*"].message == "can be built here"
+    assert "without a GPU; running them takes one" in found["rtx-*"].message
+    assert "too large" in found["trt-*"].message and found["trt-*"].remedy == "Take rtx-fp16."
 
 
 def test_lines_and_document() -> None:

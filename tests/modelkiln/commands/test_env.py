@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from modelkiln.building.kiln import Kiln
 from tests.modelkiln.toy_builds import RANDOM, TARGET, Invoke
 
 
@@ -41,3 +42,22 @@ def test_what_no_lock_asks_for_goes_and_a_dry_run_keeps_it(invoke: Invoke, tmp_p
     assert done.stdout.startswith("would remove old abababababab") and old.is_dir()
     done = invoke("env.prune", settings=settings)
     assert done.stdout.startswith("removed old abababababab") and not old.exists()
+
+
+def test_what_may_not_be_handed_on_goes_where_asked(
+    invoke: Invoke, toy_copy: Path, tmp_path: Path
+) -> None:
+    """And so does uv's cache, which holds its files as well."""
+    cache = tmp_path / "cache"
+    kiln = Kiln()
+    kept, gone = (kiln.provisioner.environment(name).digest for name in ("export", "rtx"))
+    for digest, name in ((kept, "export"), (gone, "rtx")):
+        (cache / "environments" / digest).mkdir(parents=True)
+        (cache / "environments" / digest / "environment.json").write_text(f'{{"name": "{name}"}}')
+    (cache / "uv").mkdir()
+    settings = {"MODELKILN_CACHE": str(cache)}
+    assert invoke("env.prune", settings=settings).stdout == "nothing to remove\n"
+    done = invoke("env.prune", "--licensed", "--json", settings=settings)
+    assert json.loads(done.stdout) == [{"name": "rtx", "digest": gone}]
+    assert [one.name for one in (cache / "environments").iterdir()] == [kept]
+    assert not (cache / "uv").exists()

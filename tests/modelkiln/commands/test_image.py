@@ -57,7 +57,7 @@ def test_the_image_of_one_environment_is_built_or_of_all(
     build_image(make_kiln(), as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert asked == [("bare", True), *((one["name"][10:-2], False) for one in told)]
-    assert {"bare", "small", "export"} <= {name for name, _ in asked}
+    assert {"bare", "small", "export", "quantize", "rtx"} <= {name for name, _ in asked}
     with pytest.raises(UsageError, match="no environment 'none'"):
         build_image(make_kiln(), "none")
 

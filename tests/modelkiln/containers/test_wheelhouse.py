@@ -182,7 +182,9 @@ def test_a_lock_without_hashes_is_refused(wanted: Environment, cache: Path) -> N
 
 def test_a_package_that_the_index_has_not(plain: Environment, packages: Path, cache: Path) -> None:
     (packages / "one-1.0-py3-none-any.whl").unlink()
-    assert "has not got a package" in fail(plain, cache, EnvironmentFailure).what
+    error = fail(plain, cache, EnvironmentFailure)
+    assert error.what == "The package index does not give one 1.0."
+    assert "PIP_INDEX_URL" in error.next
 
 
 def test_no_network_is_told(

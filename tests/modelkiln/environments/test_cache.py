@@ -174,3 +174,17 @@ def test_wrong_platform_stops_before_anything(
     with pytest.raises(EnvironmentFailure, match="another platform"):
         ensure(wanted, cache=cache, on_progress=Told())
     assert not cache.exists()
+
+
+def test_an_older_glibc_is_told_before_anything_is_fetched(
+    wanted: Environment,
+    cache: Path,
+    runs: Callable[[], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted.settings.write_text(f'glibc = "2.28"\n{SETTINGS}')
+    monkeypatch.setattr("modelkiln.environments.environment.glibc_version", lambda: "2.17")
+    told = Told()
+    with pytest.raises(EnvironmentFailure, match=r"needs glibc 2\.28 or later.*has glibc 2\.17"):
+        ensure(again(wanted), cache=cache, on_progress=told)
+    assert runs() == [] and told.texts == [] and not cache.exists()

@@ -10,9 +10,11 @@ from modelkiln.environments.environment import (
     Environment,
     environment,
     require_dockerfile,
+    require_glibc,
     tools_digest,
 )
 from modelkiln.errors import EnvironmentFailure, UsageError
+from modelkiln.paths import REPOSITORY
 from modelkiln.util.machine import Interpreter
 from tests.modelkiln.environments.installing import SETTINGS, again
 
@@ -91,3 +93,63 @@ def test_without_a_dockerfile_there_is_no_image(wanted: Environment) -> None:
         require_dockerfile(wanted)
     wanted.dockerfile.write_text("FROM nothing\n")
     require_dockerfile(wanted)
+
+
+@pytest.mark.parametrize("name", ["export", "quantize", "rtx"])
+def test_our_own_packages_want_the_glibc_that_they_are_chosen_for(name: str) -> None:
+    one = environment(name)
+    assert one.glibc == "2.28"
+    assert one.redistributable is (name != "rtx")
+    require_glibc(one)
+
+
+def test_a_glibc_is_named_in_the_settings_or_is_that_of_the_lock(wanted: Environment) -> None:
+    assert again(wanted).glibc == ""
+    (wanted.lock.parent / "requirements.in").write_text("small==1.0\n")
+    assert again(wanted).glibc == "2.28"
+    wanted.settings.write_text(f'glibc = "2.17"\n{SETTINGS}')
+    assert again(wanted).glibc == "2.17"
+    for wrong in ('"new"', '"2"', "2", "true"):
+        wanted.settings.write_text(f"glibc = {wrong}\n{SETTINGS}")
+        with pytest.raises(EnvironmentFailure, match="cannot be used"):
+            _ = again(wanted).glibc
+
+
+@pytest.mark.parametrize(
+    ("have", "need", "refused"),
+    [
+        ("2.36", "2.28", False),
+        ("2.28", "2.28", False),
+        ("2.27", "2.28", True),
+        ("2.9", "2.28", True),
+        ("3.0", "2.28", False),
+        ("", "2.28", True),
+        ("2.5", "", False),
+    ],
+)
+def test_an_older_c_library_is_told_with_both_versions(
+    wanted: Environment, monkeypatch: pytest.MonkeyPatch, have: str, need: str, refused: bool
+) -> None:
+    monkeypatch.setattr("modelkiln.environments.environment.glibc_version", lambda: have)
+    wanted.settings.write_text((f'glibc = "{need}"\n' if need else "") + SETTINGS)
+    if not refused:
+        require_glibc(again(wanted))
+        return
+    with pytest.raises(EnvironmentFailure) as caught:
+        require_glibc(again(wanted))
+    assert caught.value.exit_code == 4
+    assert f"needs glibc {need} or later" in caught.value.what
+    assert (f"has glibc {have}." if have else "another C library") in caught.value.what
+    assert "--runner docker" in caught.value.next and "2.36" in caught.value.next
+
+
+def test_the_glibc_that_the_error_promises_is_that_of_the_base() -> None:
+    """Debian 12, whose glibc is 2.36."""
+    assert "bookworm" in (REPOSITORY / "docker" / "pins.toml").read_text()
+
+
+def test_what_may_be_handed_on_is_said_by_the_settings(wanted: Environment) -> None:
+    assert wanted.redistributable
+    for said in ("false", '"yes"'):
+        wanted.settings.write_text(f"redistributable = {said}\n{SETTINGS}")
+        assert not again(wanted).redistributable

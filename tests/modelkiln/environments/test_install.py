@@ -129,12 +129,23 @@ def test_interrupt_ends_the_installer(
     assert rooms(cache) == []
 
 
-def test_export_settings_are_good() -> None:
-    export = environment("export")
-    settings = install.read_settings(export.settings)
-    names = {one.name for one in read_lock(export.lock)}
-    assert settings.seed <= names
-    assert settings.bytes > 4_000_000_000
+@pytest.mark.parametrize(
+    ("name", "installed"),
+    [("export", 4_800_000_000), ("quantize", 7_500_000_000), ("rtx", 230_000_000)],
+)
+def test_settings_are_good(name: str, installed: int) -> None:
+    one = environment(name)
+    settings = install.read_settings(one.settings)
+    assert settings.seed <= {package.name for package in read_lock(one.lock)}
+    assert installed < settings.bytes < 1.1 * installed
+
+
+def test_engines_come_from_two_packages_and_nothing_else() -> None:
+    """With one more, what builds an engine would no longer be what its version says."""
+    locked = {one.name: one.version for one in read_lock(environment("rtx").lock)}
+    names = ("tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu12-libs")
+    assert locked == dict.fromkeys(names, "1.7.1.116")
+    assert '"1.7.1.116"' in environment("rtx").selftest.read_text()
 
 
 def test_uv_itself_installs_a_small_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

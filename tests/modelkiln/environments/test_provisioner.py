@@ -40,4 +40,4 @@ def test_the_repository_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MODELKILN_CATALOG", str(tmp_path))
     provisioner = Provisioner(cache=tmp_path)
     assert provisioner.folders == (tmp_path / "docker", REPOSITORY / "docker")
-    assert {"export", "quantize"} <= {one.name for one in provisioner.environments()}
+    assert {"export", "quantize", "rtx"} <= {one.name for one in provisioner.environments()}

@@ -171,3 +171,17 @@ def test_a_runner_is_a_module_and_a_name(
         assert step.document["environment"] == {"lock": "of the cellar"}
     assert contains_stages("cellar") and not contains_stages("auto")
     assert not is_done(make_kiln(tmp_path / "cellar", runner="local"))
+
+
+def test_on_an_older_glibc_a_build_stops_before_its_first_step(
+    make_kiln: MakeKiln, toy_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = toy_copy / "docker" / "bare" / "environment.toml"
+    settings.write_text(f'glibc = "2.28"\n{settings.read_text()}')
+    monkeypatch.setattr("modelkiln.environments.environment.glibc_version", lambda: "2.27")
+    for runner in ("local", "auto"):
+        kiln = make_kiln(runner=runner)
+        with pytest.raises(EnvironmentFailure) as caught:
+            build(kiln, kiln.targets(TARGET))
+        assert "bare needs glibc 2.28 or later; this machine has glibc 2.27" in str(caught.value)
+        assert not list((kiln.artifacts / "records").rglob("*.json"))

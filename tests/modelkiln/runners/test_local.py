@@ -7,6 +7,7 @@ import pytest
 
 from modelkiln.environments.environment import Environment, environment
 from modelkiln.environments.provisioner import Provisioner
+from modelkiln.errors import EnvironmentFailure
 from modelkiln.paths import REPOSITORY
 from modelkiln.runners.local import RUNNER
 from modelkiln.runners.processes import LocalRunner
@@ -41,3 +42,18 @@ def test_what_is_offered_asks_for_the_python_of_an_environment(
     made.get_ready(["bare"])
     assert asked == ["bare"]
     assert "no container engine" in offer.why
+
+
+def test_it_is_not_offered_on_an_older_glibc_unless_all_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rtx = environment("rtx")
+    provisioner = Provisioner(cache=tmp_path)
+    monkeypatch.setattr("modelkiln.environments.environment.glibc_version", lambda: "2.27")
+    with pytest.raises(EnvironmentFailure, match=r"rtx needs glibc 2\.28 or later.*glibc 2\.27"):
+        RUNNER.offer(provisioner, [rtx], asked=True)
+    python = tmp_path / "environments" / rtx.digest / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (python.parents[1] / "environment.json").write_text("{}")
+    assert RUNNER.offer(provisioner, [rtx], asked=True).why

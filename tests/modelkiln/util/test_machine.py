@@ -16,6 +16,7 @@ from modelkiln.util.machine import (
     cpu_count,
     describe_cpu,
     disk_free,
+    glibc_version,
     gpu_identity,
     interpreter,
     memory_available,
@@ -181,3 +182,15 @@ def test_probe_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert probe_gpu() == Probe(found=True, detail="NVIDIA H200, 570.1, 9.0")
     program.write_text("#!/bin/sh\necho 'no driver' >&2\nexit 9\n")
     assert probe_command("nvidia-smi") == Probe(found=False, detail="nvidia-smi failed: no driver")
+
+
+def test_the_c_library_is_the_one_that_python_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import platform
+
+    assert glibc_version() == platform.libc_ver()[1]
+
+    def musl(_: str) -> str:
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr(os, "confstr", musl)
+    assert glibc_version() == ""

@@ -35,6 +35,8 @@ CONTRACTS: Final = {
     "tracker-legacy": "sam2.1",
     "tracker-sam2.0": "sam2.0",
     "tracker-ex-sam2.0": "sam2.0",
+    "tracker-ex@static": "sam2.1",
+    "tracker-ex-sam2.0@static": "sam2.0",
 }
 # Axes that are free have no size of their own: the ends, which may be mistaken for a plain value or
 # for the most that there is, and sizes between them.
@@ -72,7 +74,8 @@ _TIMES: Final = "obj_ptr_tpos_proj.weight"
 class Trackers:
     """Weights, references, graphs and verifications, each made when it is first asked for.
 
-    A contract is named by its file; `CONTRACTS` says which generation it is of.
+    A contract is named by its file, and the value of a parameter that changes it; `CONTRACTS` says
+    which generation it is of.
     """
 
     def __init__(self, scratch: Callable[[str], Path]) -> None:
@@ -126,12 +129,17 @@ class Trackers:
         return self._graphs(contract, threads=threads)
 
     def _graphs(self, contract: str, opset: int = OPSET, threads: int = 1) -> dict[str, Path]:
-        """The converted graphs of a contract by their files' names."""
-        golden = shrink(contract)
-        params = self._export_params(contract, opset)
+        """The converted graphs of a contract by their files' names.
+
+        Where a value of a parameter changes some of them, the others are made but once.
+        """
+        stem = contract.partition("@")[0]
+        same = shrink(stem)["graphs"] if stem != contract else []
+        graphs = [graph for graph in shrink(contract)["graphs"] if graph not in same]
+        params = {**self._export_params(contract, opset), "graphs": graphs}
         provider = "exporters.sam2.tracker.export"
         traced = self._export(contract, provider, params, threads)
-        files = [graph["file"] for graph in golden["graphs"]]
+        files = [graph["file"] for graph in graphs]
         done = run_stage(
             self._scratch("convert"),
             "convert",
@@ -139,13 +147,14 @@ class Trackers:
             {
                 "simplifier": "onnxsim",
                 "opset": opset,
-                "graphs": golden["graphs"],
+                "graphs": graphs,
                 "metadata": {"model": "shrunken", "license": "Apache-2.0"},
             },
             {file: traced[file] for file in files},
             threads,
         )
-        return {file: done[file] for file in files}
+        others = self.graphs(stem) if same else {}
+        return {**others, **{file: done[file] for file in files}}
 
     def mutant(self, contract: str, graph: str, mutation: str) -> dict[str, Path]:
         """A contract's graphs, one of them traced anew with a fault in it."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from exporters.graphs.tracing import Graph
-from exporters.sam2.tracker import export
+from exporters.sam2.tracker import export, memory_attention
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
@@ -59,6 +59,10 @@ def mutate(modules: Mapping[str, Any], mutation: str) -> None:
             modules["mask_decoder"].no_pointer.data.mul_(0.5)
         case "no embedding of missing memory":
             modules["image_encoder"].sam.no_mem_embed.data.zero_()
+        case "empty slots have weight":
+            memory_attention.EXCLUDED = 0.0
+        case "another embedding of missing memory":
+            attention.no_memory.data.mul_(0.5)
         case unknown:
             raise ValueError(unknown)
 

@@ -38,6 +38,17 @@ def test_the_mean_is_taken_first_and_mapped_afterwards(parts: int) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_what_a_bias_excludes_has_no_weight() -> None:
+    attention = _Attention(_upstream(), 2)
+    tokens, memory = torch.randn(1, WIDTH, 4), torch.randn(1, 5, MEMORY)
+    with torch.no_grad():
+        query, key = attention.query(tokens), attention.key(memory.transpose(1, 2))
+        bias = torch.tensor([0.0, -1e4, 0.0, -1e4, -1e4])[None, None]
+        found = attention(query, key, memory, bias)
+        expected = attention(query, key[:, :, [0, 2]], memory[:, [0, 2]])
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_halves_turn_as_pairs_of_neighbours_do() -> None:
     """Of complex numbers, one for each pair of channels; each frame by the same angles."""
     frames, cells = 2, 3

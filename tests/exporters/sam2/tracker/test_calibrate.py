@@ -9,6 +9,7 @@ import pytest
 
 from exporters.graphs.structure import read_graph
 from exporters.media.pictures import normalize
+from exporters.precision.float16_range import find_observed
 from exporters.precision.layers import find_layers
 from exporters.protocol import Step
 from exporters.sam2.tracker.calibrate import restore
@@ -97,3 +98,18 @@ def test_every_graph_that_is_quantized_has_linear_layers(
             linears = [layer for layer in layers if layer.op != "Conv"]
             assert linears
             assert not any(layer.reason for layer in linears), [one.reason for one in linears]
+
+
+@pytest.mark.parametrize("contract", ["tracker", "tracker-ex"])
+def test_every_value_of_every_graph_is_observed_for_float16(
+    trackers: Trackers, tmp_path: Path, contract: str
+) -> None:
+    graphs = [graph["name"] for graph in shrink(contract)["graphs"]]
+    found = run_calibrate(trackers, tmp_path, contract, graphs, observe="tensors")
+    assert sorted(found["largest"]) == sorted(graphs)
+    for name, path in trackers.graphs(contract).items():
+        seen = found["largest"][name.removesuffix(".onnx")]
+        assert set(seen) == set(find_observed(read_graph(path)))
+        # Object pointers that nothing takes out of memory aside, all of them say something.
+        silent = [one for one, value in seen.items() if not value]
+        assert len(silent) < len(seen) / 10, silent

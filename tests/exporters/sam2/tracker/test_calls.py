@@ -322,6 +322,26 @@ def test_frames_before_the_first_object_cost_nothing() -> None:
     assert tracker.objects == {1}
 
 
+def test_a_static_bank_has_no_room_for_a_second_conditioning_frame() -> None:
+    graphs = Graphs(extended=True)
+    port = {"name": "image_encoder", "inputs": [{"dims": [1, 3, SIZE, SIZE]}]}
+    contract = {"options": {"extended": True, "static": True}, "graphs": [port]}
+    tracker = open_tracker(contract, graphs, 16)
+    for frame in range(9):
+        tracker.start_frame(PICTURE)
+        if frame in (0, 1):
+            tracker.prompt(1, [(3, 4, 1)])
+        if frame < 8:
+            tracker.track()
+    assert [len(one["frames_ago"]) for one in graphs.given("memory_attention")] == [1] * 6
+    last = graphs.given("memory_attention")[-1]
+    assert last["frames_ago"].tolist() == [[0, 0, 5, 4, 3, 2, 1]]
+    assert last["frames_valid"].tolist() == [[1] * 7]
+    assert last["pointers_valid"].tolist() == [[1] * 7 + [0] * 9]
+    with pytest.raises(StageError, match="remembers 8 frames and 8 pointers"):
+        tracker.track()
+
+
 def test_misuse_is_told() -> None:
     tracker = _tracker(Graphs(extended=True), num_frames=1)
     with pytest.raises(ValueError, match="no frame"):

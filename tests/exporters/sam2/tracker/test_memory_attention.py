@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from exporters.sam2.tracker.memory_attention import PointerTimes, as_map, cells_of, tokens_of
+from exporters.sam2.tracker.memory_attention import (
+    EXCLUDED,
+    PointerTimes,
+    as_map,
+    cells_of,
+    exclude,
+    tokens_of,
+)
 
 
 def _sam(*, newer: bool = True, **changed: Any) -> Any:
@@ -63,3 +70,12 @@ def test_a_pointer_is_cut_into_tokens() -> None:
     assert found.shape == (1, 2, 2, 4)
     assert found[0, :, 1, 0].tolist() == [8, 9]
     assert found[0, :, 0, 3].tolist() == [6, 7]
+
+
+def test_the_weight_is_taken_from_empty_slots_alone() -> None:
+    found = exclude(torch.tensor([[True, False, True]]), 2)
+    assert found.tolist() == [[0, 0, EXCLUDED, EXCLUDED, 0, 0]]
+    # As far as a score may be from another, and in float16 too.
+    for kind in (torch.float32, torch.float16):
+        weights = torch.softmax(torch.tensor([0.0, EXCLUDED + 5000], dtype=kind), dim=0)
+        assert weights.tolist() == [1, 0]

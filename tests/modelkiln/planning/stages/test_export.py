@@ -33,6 +33,23 @@ def test_another_opset_is_another_trace(steps: Steps) -> None:
     assert opsets == {f"{NAME}/image/export": 18, f"{NAME}/image@opset20/export": 20}
 
 
+def test_graphs_and_options_are_those_of_the_parameters_values(steps: Steps) -> None:
+    found = steps(f"{MODEL}/tracker-ex/onnx-fp32", f"{MODEL}/tracker-ex@static/onnx-fp32")
+    dynamic, static = (
+        found[f"{NAME}/{one}/export"] for one in ("tracker-ex", "tracker-ex@static")
+    )
+    assert dynamic.params["options"] == {"extended": True, "double_sigmoid": False}
+    assert static.params["options"] == {**dynamic.params["options"], "static": True}
+    (attention,) = (one for one in static.params["graphs"] if one["name"] == "memory_attention")
+    assert attention["inputs"][-1] == {
+        "name": "pointers_valid",
+        "dtype": "float32",
+        "dims": [1, 16],
+    }
+    stages = [one.stage for one in found.values()]
+    assert (stages.count("reference"), stages.count("verify")) == (1, 2)
+
+
 def test_a_series_lists_its_patches_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "series").write_text("# why\n\n b.patch \na.patch\n#c.patch\n")
     assert read_series(tmp_path) == {
