@@ -26,13 +26,8 @@ def plan(making: Making) -> str:
         "graphs": list(base.graphs),
         "quantized": target.quantized,
         "preprocessing": dict(base.golden.get("preprocessing", {})),
-<<<<<<< HEAD
-        "options": dict(target.contract.options),
-        "op_types": entries(op_types) if (op_types := values.get("op_types_to_quantize")) else [],
-=======
         "options": target.options,
-        "op_types": entries(values.get("op_types_to_quantize", "")),
->>>>>>> main
+        "op_types": entries(op_types) if (op_types := values.get("op_types_to_quantize")) else [],
         "observe": _observed(target),
         "calib_method": values.get("calib_method", "max"),
         "calib_size": picture_count(values),
