@@ -57,9 +57,8 @@ def run(step: Step) -> Result:
     """Quantize the graphs that the step names; write all of them, and `quantization.json`.
 
     Parameters: `mode`, `layout`, `graphs` (the contract's, all), `quantized` (names), `op_types`,
-    `qdq_for_weights`, `dtype` (of what is not quantized), `halved` (names of graphs that become float16
-    whole; may be left out), `opset` (of the finished graphs) and
-    `metadata`.
+    `qdq_for_weights`, `dtype` (of what is not quantized), `halved` (names of graphs that become
+    float16 whole; may be left out), `opset` (of the finished graphs) and `metadata`.
 
     Raises:
         StageError: A graph has no layer to quantize, or the result is no valid graph.
