@@ -14,6 +14,7 @@ ELSEWHERE = {
 }
 # Files of tests that are of no one module, and what of.
 SHARED = {
+    "modelkiln/building/test_built": "what no GPU ran: built, told, inspected, never verified",
     "modelkiln/building/test_held_back": "what does not pay: built, told, verified, not published",
     "modelkiln/planning/stages/test_stages": "the package: its stages, and those that are added",
     "modelkiln/store/test_crash": "kill -9 at every step of what the store does",

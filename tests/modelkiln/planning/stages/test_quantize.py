@@ -32,6 +32,18 @@ def test_fp16_takes_every_graph_and_looks_at_all_their_values(steps: Steps, cont
     assert set(step.inputs) == {*convert, "calibration.json"}
 
 
+def test_float16_for_the_rest_means_the_other_graphs_too(steps: Steps) -> None:
+    form = "onnx-int8@explicit.fp16"
+    found = steps(f"{MODEL}/tracker/{form}", INT8)
+    step = found[f"{NAME}/tracker/{form}/quantize"]
+    rest = ["mask_decoder", "memory_attention", "memory_encoder"]
+    assert (step.params["quantized"], step.params["halved"]) == (["image_encoder"], rest)
+    calibrate = found[step.inputs["calibration.json"].step]  # type: ignore[union-attr]
+    assert calibrate.params["quantized"] == ["image_encoder", *rest]
+    assert calibrate.params["halved"] == rest
+    assert found[f"{NAME}/image/onnx-int8/quantize"].params["halved"] == []
+
+
 def test_the_opset_is_the_most_that_contract_and_format_need(steps: Steps) -> None:
     found = steps(*(f"{MODEL}/image@opset{n}/onnx-int8@fp16" for n in (17, 20)), FP8)
     opsets = {s.id.split("/")[1]: s.params["opset"] for s in found.values() if "int8" in s.id
