@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.modelkiln.lower_precision import FP8, MODEL, NAME, Steps
+from tests.modelkiln.lower_precision import FP8, INT8, MODEL, NAME, Steps
 
 
 def test_formats_without_calibration_have_no_such_step(steps: Steps) -> None:
