@@ -28,7 +28,7 @@ MOVING: Final = frozenset(
 )  # fmt: skip
 BOUNDED: Final = frozenset({"Cos", "Erf", "Sigmoid", "Sign", "Sin", "Softmax", "Tanh"})
 
-_STEPS: Final = {
+_STEPS: Final[Mapping[int, float]] = {
     TensorProto.INT8: 128.0,
     TensorProto.UINT8: 255.0,
     TensorProto.FLOAT8E4M3FN: 448.0,
