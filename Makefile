@@ -39,8 +39,8 @@ sam2-int8: setup ## The same, quantized to INT8
 sam2-fp8: setup ## The same, quantized to FP8
 	@$(INVOKE) build 'sam2*/image/onnx-fp8,sam2*/tracker/onnx-fp8' $(FLAGS)
 
-sam2-trt: setup ## SAM 2 models as TensorRT engines (needs an NVIDIA GPU)
-	@$(INVOKE) build 'sam2*/*/trt-*' $(FLAGS)
+sam2-trt: setup ## SAM 2 and SAM 2.1 as TensorRT for RTX engines, built on any CPU
+	@$(INVOKE) build 'sam2*/*/rtx-fp16,sam2*/*/trt-*' $(FLAGS)
 
 sam2-tracker: setup ## SAM 2 and SAM 2.1 video trackers to ONNX
 	@$(INVOKE) build 'sam2*/tracker*/onnx-fp32' $(FLAGS)

@@ -39,8 +39,9 @@ _PROVIDERS: Final[Mapping[str, str]] = {"cpu": CPU, "cuda": CUDA}
 def run(step: Step) -> Result:
     """Run the graphs on every calibration picture; write `calibration.json`.
 
-    Parameters: `graphs` (the contract's, all), `quantized` (names of those to observe), `op_types`
-    (of the layers whose inputs get ranges), `observe` (inputs, of these layers, or tensors, all of
+    Parameters: `graphs` (the contract's, all), `quantized` (names of those to observe), `halved`
+    (those among them whose layers get no ranges; may be left out), `op_types` (of the layers whose
+    inputs get ranges), `observe` (inputs, of these layers, or tensors, all of
     float32), `calib_method` (max or entropy), `calib_size`, `use_random_calib`, `calibration_eps`,
     `preprocessing`, `options` and `pictures` (the names of the inputs, in order). A family's part
     whose graphs take more than a picture has `feed(run, params, picture)`, which runs each of them.
@@ -63,6 +64,8 @@ def run(step: Step) -> Result:
                 if not layer.reason
             }
         )
+        if name not in step.params.get("halved", ())
+        else []
         for name in wanted
     }
     everything = step.param("observe") == "tensors"
@@ -101,7 +104,15 @@ def run(step: Step) -> Result:
     if idle:
         raise AssertionError(f"no picture reached {', '.join(idle)}")
     if entropy:
-        ranges = _find_thresholds(step, files, ranges, reader, feed, others, provider)
+        ranges |= _find_thresholds(
+            step,
+            files,
+            {n: one for n, one in ranges.items() if one},
+            reader,
+            feed,
+            others,
+            provider,
+        )
     document = {
         "method": step.param("calib_method"),
         "random": bool(step.param("use_random_calib")),

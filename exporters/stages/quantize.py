@@ -57,8 +57,8 @@ def run(step: Step) -> Result:
     """Quantize the graphs that the step names; write all of them, and `quantization.json`.
 
     Parameters: `mode`, `layout`, `graphs` (the contract's, all), `quantized` (names), `op_types`,
-    `qdq_for_weights`, `dtype` (of what is not quantized), `opset` (of the finished graphs) and
-    `metadata`.
+    `qdq_for_weights`, `dtype` (of what is not quantized), `halved` (names of graphs that become
+    float16 whole; may be left out), `opset` (of the finished graphs) and `metadata`.
 
     Raises:
         StageError: A graph has no layer to quantize, or the result is no valid graph.
@@ -72,12 +72,15 @@ def run(step: Step) -> Result:
     found: dict[str, Any] = {}
     for index, golden in enumerate(graphs):
         files = [step.input(name) for name in files_of(golden)]
-        if golden["name"] not in step.param("quantized"):
+        halved = golden["name"] in step.params.get("halved", ())
+        if not halved and golden["name"] not in step.param("quantized"):
             for name, file in zip(files_of(golden), files, strict=True):
                 shutil.copyfile(file, step.out / name)
             continue
         report_progress(index / len(graphs), f"quantizing {golden['name']}")
-        found[golden["name"]] = _Quantizer(step, mode, golden, files[0], ranges).write()
+        one = _Quantizer(step, Mode.FP16 if halved else mode, golden, files[0], ranges).write()
+        # None of its layers was to be quantized, so none is told as left out.
+        found[golden["name"]] = {**one, "linears": 0, "left_out": []} if halved else one
     document = {
         "mode": mode,
         "layout": find_layout(step) if mode.static else "",
@@ -180,6 +183,7 @@ class _Quantizer:
             kept = find_overflowing(model, bounds)
             extent["float16"] = describe_range(model, self._largest, bounds, kept, KEPT_IN_FLOAT32)
             names = {node.name for node in model.graph.node if node.output[0] in kept}
+            extent["kept"] = sorted(names)
             model = halve(model, self._step.param("opset"), names)
         model = _finish(model, self._golden, self._step.param("metadata"))
         write_files(model, self._golden, self._step.out, self._path.parent)

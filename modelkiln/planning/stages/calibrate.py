@@ -9,7 +9,7 @@ from modelkiln.catalog.pictures import Pictures, choose_from, name_inputs, pictu
 from modelkiln.catalog.target import Target
 from modelkiln.planning.graph import SourceFile
 from modelkiln.planning.stages.making import Making, Stage
-from modelkiln.planning.stages.quantize import is_half
+from modelkiln.planning.stages.quantize import find_halved, is_half
 
 # What is observed beside the inputs of quantized layers; the step's name says it.
 TENSORS, INPUTS = "tensors", "inputs"
@@ -22,9 +22,11 @@ def plan(making: Making) -> str:
     pictures = _pictures(making, target)
     named = name_inputs(pictures) if pictures else {}
     providers = entries(values["calibration_eps"])
+    halved = find_halved(target)
     params = {
         "graphs": list(base.graphs),
-        "quantized": target.quantized,
+        "quantized": [*target.quantized, *halved],
+        "halved": halved,
         "preprocessing": dict(base.golden.get("preprocessing", {})),
         "options": target.options,
         "op_types": entries(op_types) if (op_types := values.get("op_types_to_quantize")) else [],

@@ -33,9 +33,7 @@ def engine_params(making: Making) -> dict[str, Any]:
         "graphs": list(target.graphs),
         "onnx": _name_files(source),
         "engines": target.engine_files,
-        "shapes": {
-            name: one for name in target.engine_files if (one := spell_shapes(target, name))
-        },
+        "shapes": {name: spell_shapes(target, name) for name in target.engine_files},
         "precision": options["precision"],
         "quantized": source.quantized if options["precision"] in QUANTIZED else [],
         "gpus": entries(target.format_parameters["gpu"]),

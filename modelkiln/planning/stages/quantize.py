@@ -20,6 +20,7 @@ def plan(making: Making) -> str:
         "layout": values.get("layout", options.get("layout", "onnxruntime")),
         "graphs": list(target.graphs),
         "quantized": target.quantized,
+        "halved": find_halved(target),
         "op_types": entries(values.get("op_types_to_quantize", "MatMul")),
         "qdq_for_weights": values.get("qdq_for_weights", False),
         "dtype": values.get("dtype", "fp32"),
@@ -36,6 +37,13 @@ def finished_opset(target: Target) -> int:
     """Return the opset of a target's finished graphs: the contract's, or what the format needs."""
     asked = int(target.parameters.get("opset", 0))
     return max(asked, target.format.opset, HALF_OPSET if is_half(target) else 0)
+
+
+def find_halved(target: Target) -> list[str]:
+    """Return the graphs that become float16 beside those that are quantized to 8 bits."""
+    if target.format_parameters.get("dtype") != "fp16":
+        return []
+    return [one["name"] for one in target.graphs if one["name"] not in target.quantized]
 
 
 def is_half(target: Target) -> bool:

@@ -21,7 +21,7 @@ def add(folder: Path, name: str, text: str) -> Path:
 
 
 def test_formats_of_lower_precision_replace_float32_and_have_gates() -> None:
-    assert set(CATALOG.formats) == {"onnx-fp32", *REDUCED}
+    assert {one for one in CATALOG.formats if one.startswith("onnx")} == {"onnx-fp32", *REDUCED}
     for name in REDUCED:
         one = CATALOG.formats[name]
         half = name == "onnx-fp16"

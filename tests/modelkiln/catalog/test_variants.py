@@ -44,12 +44,12 @@ def test_a_wrong_size_in_a_target_is_told_as_that_of_a_flag() -> None:
 
 
 def test_of_several_contracts_each_takes_the_values_that_it_allows() -> None:
-    assert names("dinov2_vits14/*/*32", size="518x518,448x448") == [
+    assert names("dinov2_vits14/*/onnx-*32", size="518x518,448x448") == [
         "dinov2_vits14/features/onnx-fp32",
         "dinov2_vits14/features@448x448/onnx-fp32",
         "dinov2_vits14/treedect-features/onnx-fp32",
     ]
-    assert names("dinov2_vits14/*/*32", size="224x224") == [
+    assert names("dinov2_vits14/*/onnx-*32", size="224x224") == [
         "dinov2_vits14/features@224x224/onnx-fp32"
     ]
     for texts in (["dinov2_vits14/*/*"], ["dinov2_vits14/features/*"]):

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from modelkiln.report.summary import say_summary
+from modelkiln.report.summary import say_status, say_summary
+from tests.modelkiln.engine_case import SUMMARY
 from tests.modelkiln.quality_case import BENEFIT, CHECKS, miss
 
 WORST: Any = {"graph": "encoder", "tensor": "image_embed", "relative": 2e-6, "bound": 1e-5}
@@ -17,6 +18,15 @@ def test_the_worst_tensor_is_the_one_that_is_nearest_to_its_bound() -> None:
     )
     masks = {"masks": 3, "masks_counted": 2, "lowest_iou": 0.99951}
     assert say_summary({**summary, **masks}).endswith("; 2 of 3 masks counted, lowest IoU 0.99951")
+
+
+def test_only_what_is_verified_is_called_so() -> None:
+    summary: Any = {"worst": {"a": WORST}, "masks": 0}
+    assert say_status("verified", summary).startswith("verified: differs from PyTorch by 2.0e-06")
+    assert say_status("built", SUMMARY).startswith("built, not run: ")
+    for status in ("built", "", "other"):
+        assert "verified" not in say_status(status, SUMMARY)
+        assert say_status(status, "words agree") == "built, not run: words agree"
 
 
 def test_a_summary_in_words_is_told_as_it_is() -> None:

@@ -35,9 +35,7 @@ def test_another_opset_is_another_trace(steps: Steps) -> None:
 
 def test_graphs_and_options_are_those_of_the_parameters_values(steps: Steps) -> None:
     found = steps(f"{MODEL}/tracker-ex/onnx-fp32", f"{MODEL}/tracker-ex@static/onnx-fp32")
-    dynamic, static = (
-        found[f"{NAME}/{one}/export"] for one in ("tracker-ex", "tracker-ex@static")
-    )
+    dynamic, static = (found[f"{NAME}/{one}/export"] for one in ("tracker-ex", "tracker-ex@static"))
     assert dynamic.params["options"] == {"extended": True, "double_sigmoid": False}
     assert static.params["options"] == {**dynamic.params["options"], "static": True}
     (attention,) = (one for one in static.params["graphs"] if one["name"] == "memory_attention")

@@ -1,0 +1,44 @@
+"""What is said of engines: built, and nowhere verified."""
+
+from modelkiln.report.engines import read_engines, say_built, say_gpus, say_types
+from tests.modelkiln.engine_case import BUILT, SIZES, SUMMARY
+
+
+def test_engines_become_rows() -> None:
+    engines = read_engines(BUILT, SIZES)
+    assert (engines["title"], engines["version"]) == ("TensorRT for RTX", "1.7.1.116")
+    assert engines["source"] == "tiny/tracker/onnx-fp16"
+    assert engines["ran_on"] is None
+    encoder, decoder = engines["rows"]
+    assert encoder == {
+        "graph": "encoder",
+        "file": "encoder.engine",
+        "bytes": 67_800_000,
+        "onnx": "ab" * 32,
+        "activation_memory": 753_000_000,
+        "weights_memory": 54_000_000,
+        "layers": 100,
+        "types": "float16 7, float32 1",
+        "shapes": "",
+        "same_bytes": True,
+    }
+    assert decoder["shapes"] == "points 1x2 to 8x2, best 2x2"
+
+
+def test_gpus_in_words() -> None:
+    assert say_gpus(["portable"]).startswith("portable: compute capability 8.0, ")
+    assert say_gpus(["sm75", "sm120"]) == "compute capability 7.5, 12.0"
+
+
+def test_types_of_what_takes_the_time_alone() -> None:
+    assert say_types({"CAST": {"float32": 3}}) == ""
+
+
+def test_a_line_says_built_and_never_verified() -> None:
+    line = say_built(SUMMARY)
+    assert line == (
+        "built, not run: no GPU has computed anything with these engines; TensorRT for RTX "
+        "1.7.1.116, fp16, compute capability 8.6, 12.0; at most 753.0 MB of activations; from "
+        "tiny/tracker/onnx-fp16"
+    )
+    assert "verified" not in line
