@@ -23,6 +23,7 @@ def test_calibration_sees_the_graphs_and_the_pictures_in_order(steps: Steps) -> 
     params = {n: v for n, v in step.params.items() if n not in ("graphs", "preprocessing")}
     assert params == {
         "quantized": ["encoder"],
+        "halved": [],
         "options": {"mask_prompt": True},
         "op_types": ["MatMul"],
         "observe": "inputs",
