@@ -28,7 +28,7 @@ MOVING: Final = frozenset(
 )  # fmt: skip
 BOUNDED: Final = frozenset({"Cos", "Erf", "Sigmoid", "Sign", "Sin", "Softmax", "Tanh"})
 
-_STEPS: Final = {
+_STEPS: Final[Mapping[int, float]] = {
     TensorProto.INT8: 128.0,
     TensorProto.UINT8: 255.0,
     TensorProto.FLOAT8E4M3FN: 448.0,
@@ -106,7 +106,8 @@ def find_overflowing(model: ModelProto, bounds: Mapping[str, float]) -> set[str]
 
 def describe_range(
     model: ModelProto,
-    observed: Mapping[str, float],
+    observed: Collection[str],
+    bounds: Mapping[str, float],
     kept: Collection[str],
     always: Collection[str],
 ) -> dict[str, Any]:
@@ -114,7 +115,8 @@ def describe_range(
 
     Args:
         model: The graph, before it becomes float16.
-        observed: The largest magnitudes; of an infinite one, None is told.
+        observed: The values that were looked at.
+        bounds: Their magnitudes and those of constants; of an infinite one, None is told.
         kept: The nodes that stay in float32 because of them, by their first outputs.
         always: The operators that stay in float32 anyway.
     """
@@ -127,16 +129,17 @@ def describe_range(
     for node in model.graph.node:
         if node.output[0] not in stays:
             halves.update(node.input, node.output)
+    named = {*observed, *(tensor.name for tensor in model.graph.initializer)}
     close = sorted(
-        (name for name, value in observed.items() if value > CLOSE),
-        key=lambda name: (-observed[name], name),
+        (name for name in named if bounds.get(name, 0.0) > CLOSE),
+        key=lambda name: (-bounds[name], name),
     )
-    top = max(observed, key=lambda name: (observed[name], name), default="")
+    top = max(observed, key=lambda name: (bounds[name], name), default="")
     return {
         "limit": LARGEST,
         "observed": len(observed),
-        "largest": _row(top, observed) if top else None,
-        "close": [{**_row(name, observed), "float16": name in halves} for name in close],
+        "largest": _row(top, bounds) if top else None,
+        "close": [{**_row(name, bounds), "float16": name in halves} for name in close],
         "kept": sorted(
             (
                 {"node": node.output[0], "op": node.op_type}
@@ -148,8 +151,8 @@ def describe_range(
     }
 
 
-def _row(name: str, observed: Mapping[str, float]) -> dict[str, Any]:
-    value = observed[name]
+def _row(name: str, bounds: Mapping[str, float]) -> dict[str, Any]:
+    value = bounds[name]
     return {"tensor": name, "largest": value if np.isfinite(value) else None}
 
 

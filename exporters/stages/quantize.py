@@ -181,7 +181,7 @@ class _Quantizer:
             name_nodes(model)
             bounds = bound_values(model, self._largest)
             kept = find_overflowing(model, bounds)
-            extent["float16"] = describe_range(model, self._largest, kept, KEPT_IN_FLOAT32)
+            extent["float16"] = describe_range(model, self._largest, bounds, kept, KEPT_IN_FLOAT32)
             names = {node.name for node in model.graph.node if node.output[0] in kept}
             extent["kept"] = sorted(names)
             model = halve(model, self._step.param("opset"), names)

@@ -101,6 +101,10 @@ def test_gates_bind_and_hold(built: Path, name: str) -> None:
     plan = json.loads((built / name / "quantization.json").read_text())["graphs"]["mixer"]
     assert plan["linears"] == 4
     assert plan["quantized"] == (0 if name == "onnx-fp16" else 4)
+    # What float16 cannot hold is looked for before float16 is written, and only then.
+    assert ("float16" in plan) == (name == "onnx-fp16")
+    if name == "onnx-fp16":
+        assert 0 < plan["float16"]["largest"]["largest"] < 65504 / 2
     if name.startswith("onnx-int8"):
         assert found["kernels"]["mixer"]["integer"] == plan["integer_kernels"] == 4
 

@@ -66,6 +66,21 @@ def test_treedect_is_verified_too(built: Path) -> None:
     assert manifest["verification"]["lowest_iou"] >= 0.999
 
 
+@pytest.mark.parametrize("contract", ["image", "treedect"])
+def test_fp16_was_looked_at_before_it_was_written(built: Path, contract: str) -> None:
+    folder = built / contract / "onnx-fp16"
+    checks = json.loads((folder / "verification.json").read_text())
+    assert checks["untouched"] == []
+    lost = [float(one["value"]) for one in checks["gates"] if one["name"] == "snr_db"]
+    assert len(lost) == 5 and min(lost) > LEAST_DECIBELS["onnx-fp16"]
+    graphs = json.loads((folder / "quantization.json").read_text())["graphs"]
+    for name in ("encoder", "decoder"):
+        found = graphs[name]["float16"]
+        assert found["observed"] > 100
+        assert 1 < found["largest"]["largest"] < found["limit"] / 2
+        assert found["close"] == found["kept"] == []
+
+
 def test_manifests_have_tensorrt_s_shapes_where_its_parser_takes_the_graphs(built: Path) -> None:
     found = {}
     for path in built.glob("image/onnx-*/manifest.json"):

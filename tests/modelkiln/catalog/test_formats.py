@@ -200,12 +200,31 @@ def test_a_wrong_contract_for_formats_is_named(tmp_path: Path, text: str, said: 
     assert said in str(caught.value)
 
 
-def test_a_contract_that_does_not_say_which_graphs_keeps_float32(tmp_path: Path) -> None:
+def test_a_contract_that_does_not_say_which_graphs_has_no_integers(tmp_path: Path) -> None:
+    assert "onnx-fp16" in CATALOG.contracts["treedect"].formats
+    assert not CATALOG.contracts["treedect"].quantization.graphs
     text = (FOLDER / "contracts" / "treedect.toml").read_text()
     add(tmp_path, "contracts/treedect.toml", text.replace('"onnx-fp32"', '"onnx-int8"'))
     with pytest.raises(UsageError, match="treedect cannot come as 'onnx-int8'") as caught:
         load_catalog([FOLDER, tmp_path])
     assert "quantization" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("contract", "graphs"),
+    [
+        ("treedect", ["encoder", "decoder"]),
+        ("tracker-ex", ["image_encoder", "mask_decoder", "memory_attention", "memory_encoder"]),
+    ],
+)
+def test_fp16_takes_every_graph_whether_a_contract_names_some_or_none(
+    contract: str, graphs: list[str]
+) -> None:
+    model = CATALOG.models["sam2.1_hiera_tiny"]
+    found = CATALOG.contract(contract, model)
+    assert found is not None
+    fitted = CATALOG.format_for("onnx-fp16", model, found).parameters["graphs_to_quantize"]
+    assert fitted.default == ",".join(graphs)
 
 
 def test_a_further_catalog_has_calibration_pictures_of_its_own(tmp_path: Path) -> None:

@@ -112,9 +112,10 @@ def test_a_report_names_what_passes_half_of_the_limit() -> None:
         axes=np.array([1]),
     )
     observed = {"x": 1.0, "a": CLOSE + 1, "b": math.inf, "c": CLOSE, "d": 3.0}
-    kept = find_overflowing(model, bound_values(model, observed))
+    bounds = bound_values(model, observed)
+    kept = find_overflowing(model, bounds)
     assert kept == {"b", "c"}
-    assert describe_range(model, observed, kept, ["Pow", "ReduceMean"]) == {
+    assert describe_range(model, observed, bounds, kept, ["Pow", "ReduceMean"]) == {
         "limit": LARGEST,
         "observed": 5,
         "largest": {"tensor": "b", "largest": None},
@@ -125,3 +126,20 @@ def test_a_report_names_what_passes_half_of_the_limit() -> None:
         # Those would be float32 anyway.
         "kept": [],
     }
+
+
+def test_constants_are_values_too() -> None:
+    model = make_graph(
+        [node("Add", ["x", "offset"], ["a"]), node("Mul", ["a", "half"], ["y"])],
+        offset=np.full(8, -7e4, np.float32),
+        half=np.float32(0.5),
+    )
+    # Taken alone, this constant is what does not fit: pictures may cancel it out.
+    observed = {"x": 7e3, "a": 9.0, "y": 4.5}
+    bounds = bound_values(model, observed)
+    kept = find_overflowing(model, bounds)
+    assert kept == {"a"}
+    said = describe_range(model, observed, bounds, kept, [])
+    assert said["close"] == [{"tensor": "offset", "largest": 7e4, "float16": False}]
+    assert said["largest"] == {"tensor": "x", "largest": 7e3}
+    assert said["kept"] == [{"node": "a", "op": "Add"}]
