@@ -79,3 +79,5 @@ def test_the_weight_is_taken_from_empty_slots_alone() -> None:
     for kind in (torch.float32, torch.float16):
         weights = torch.softmax(torch.tensor([0.0, EXCLUDED + 5000], dtype=kind), dim=0)
         assert weights.tolist() == [1, 0]
+        nothing = torch.softmax(torch.full((2,), EXCLUDED, dtype=kind), dim=0)
+        assert nothing.tolist() == [0.5, 0.5]
