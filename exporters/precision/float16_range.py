@@ -142,7 +142,7 @@ def describe_range(
         "close": [{**_row(name, bounds), "float16": name in halves} for name in close],
         "kept": sorted(
             (
-                {"node": node.output[0], "op": node.op_type}
+                {"node": node.output[0], "name": node.name, "op": node.op_type}
                 for node in model.graph.node
                 if node.output[0] in kept and node.op_type not in always
             ),

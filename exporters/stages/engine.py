@@ -115,8 +115,8 @@ def read_kept(step: Step, graph: str) -> Sequence[str]:
     if "quantization.json" not in step.inputs:
         return ()
     document = json.loads(step.input("quantization.json").read_text(encoding="utf-8"))
-    found: Sequence[str] = document["graphs"].get(graph, {}).get("kept", ())
-    return found
+    kept = document["graphs"].get(graph, {}).get("float16", {}).get("kept", ())
+    return [one["name"] for one in kept]
 
 
 def _not_as_promised(what: str, faults: Sequence[str]) -> StageError:

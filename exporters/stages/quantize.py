@@ -183,7 +183,6 @@ class _Quantizer:
             kept = find_overflowing(model, bounds)
             extent["float16"] = describe_range(model, self._largest, bounds, kept, KEPT_IN_FLOAT32)
             names = {node.name for node in model.graph.node if node.output[0] in kept}
-            extent["kept"] = sorted(names)
             model = halve(model, self._step.param("opset"), names)
         model = _finish(model, self._golden, self._step.param("metadata"))
         write_files(model, self._golden, self._step.out, self._path.parent)

@@ -101,7 +101,8 @@ def test_a_product_kept_in_float32_has_to_be_in_the_record(tmp_path: Path) -> No
 
     with pytest.raises(StageError, match="is not fp16"):
         run_engine(tmp_path / "one", make)
-    kept = {"graphs": {"small": {"kept": ["/second/MatMul"]}}}
+    row = {"node": "y", "name": "/second/MatMul", "op": "MatMul"}
+    kept = {"graphs": {"small": {"float16": {"kept": [row]}}}}
     _, result = run_engine(tmp_path / "two", make, kept)
     types = result.metrics["graphs"]["small"]["types"]["MATRIX_MULTIPLY"]
     assert types == {"float16": 1, "float32": 1}
