@@ -142,4 +142,5 @@ def test_constants_are_values_too() -> None:
     said = describe_range(model, observed, bounds, kept, [])
     assert said["close"] == [{"tensor": "offset", "largest": 7e4, "float16": False}]
     assert said["largest"] == {"tensor": "x", "largest": 7e3}
-    assert said["kept"] == [{"node": "a", "op": "Add"}]
+    (one,) = said["kept"]
+    assert one == {"node": "a", "name": model.graph.node[0].name, "op": "Add"}
