@@ -6,7 +6,6 @@ more, whose `exporters/` goes before the repository's.
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +13,10 @@ from pathlib import Path
 import pytest
 
 from modelkiln.paths import REPOSITORY
-from tests.full_size.test_tiny import invoke as run_command
+from tests.full_size.mixer import FAMILY, FORMATS
 
 pytestmark = pytest.mark.full_size
 
-FAMILY = REPOSITORY / "tests" / "mixer"
-FORMATS = ("onnx-fp16", "onnx-int8", "onnx-int8-dynamic", "onnx-fp8")
 # The scales of the weights four times what they were made with, and a weight that is lost.
 WEIGHT_SCALES = (
     "precision/qdq.py",
@@ -50,55 +47,16 @@ MUTANTS = {
 Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("gates") / "artifacts"
-
-
-@pytest.fixture(scope="module")
-def invoke(artifacts: Path) -> Invoke:
-    def run(*arguments: str, catalogs: str = str(FAMILY)) -> "subprocess.CompletedProcess[str]":
-        return run_command(
-            *arguments,
-            MODELKILN_ARTIFACTS=str(artifacts),
-            MODELKILN_CATALOG=catalogs,
-        )
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def weights(invoke: Invoke, artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of one's own: what random ones came to, as a file."""
-    target = "mixer_small+random0/tokens/onnx-fp32"
-    done = invoke("build", target, "--until", "ingest")
-    assert done.returncode == 0, done.stderr
-    (blob,) = (path for path in (artifacts / "cas").rglob("*") if path.is_file())
-    file = tmp_path_factory.mktemp("own") / "mixer.safetensors"
-    shutil.copyfile(blob, file)
-    return file
-
-
-@pytest.fixture(scope="module")
-def built(invoke: Invoke, artifacts: Path, weights: Path) -> Path:
-    """Every format, in one command."""
-    targets = ",".join(f"mixer_small/tokens/{one}" for one in ("onnx-fp32", *FORMATS))
-    done = invoke("build", targets, "--weights", str(weights))
-    assert done.returncode == 0, done.stderr
-    (folder,) = (artifacts / "out").iterdir()
-    return folder / "tokens"
-
-
 @pytest.mark.parametrize("name", FORMATS)
-def test_gates_bind_and_hold(built: Path, name: str) -> None:
-    found = json.loads((built / name / "verification.json").read_text())
+def test_gates_bind_and_hold(mixer_built: Path, name: str) -> None:
+    found = json.loads((mixer_built / name / "verification.json").read_text())
     assert found["binding"] is True
     (gate,) = (one for one in found["gates"] if one["name"] == "snr_db")
     assert gate["ok"]
     assert gate["value"] > gate["bound"] >= (40 if name == "onnx-fp16" else 20)
-    manifest = json.loads((built / name / "manifest.json").read_text())
+    manifest = json.loads((mixer_built / name / "manifest.json").read_text())
     assert manifest["format"].startswith(name)
-    plan = json.loads((built / name / "quantization.json").read_text())["graphs"]["mixer"]
+    plan = json.loads((mixer_built / name / "quantization.json").read_text())["graphs"]["mixer"]
     assert plan["linears"] == 4
     assert plan["quantized"] == (0 if name == "onnx-fp16" else 4)
     # What float16 cannot hold is looked for before float16 is written, and only then.
@@ -111,7 +69,7 @@ def test_gates_bind_and_hold(built: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_scale_that_is_wrong_publishes_nothing(
-    invoke: Invoke, built: Path, weights: Path, tmp_path: Path, name: str
+    mixer: Invoke, mixer_built: Path, mixer_weights: Path, tmp_path: Path, name: str
 ) -> None:
     file, before, after = MUTANTS[name]
     text = (REPOSITORY / "exporters" / file).read_text(encoding="utf-8")
@@ -119,13 +77,13 @@ def test_a_scale_that_is_wrong_publishes_nothing(
     mutated = tmp_path / "exporters" / file
     mutated.parent.mkdir(parents=True)
     mutated.write_text(text.replace(before, after), encoding="utf-8")
-    folder = built / name
+    folder = mixer_built / name
     published = {one.name: one.stat().st_mtime_ns for one in folder.iterdir()}
-    done = invoke(
+    done = mixer(
         "build",
         f"mixer_small/tokens/{name}",
         "--weights",
-        str(weights),
+        str(mixer_weights),
         catalogs=os.pathsep.join((str(FAMILY), str(tmp_path))),
     )
     assert done.returncode == 6, done.stderr
@@ -133,14 +91,14 @@ def test_a_scale_that_is_wrong_publishes_nothing(
     assert {one.name: one.stat().st_mtime_ns for one in folder.iterdir()} == published
 
 
-def test_nothing_is_built_twice(invoke: Invoke, built: Path, weights: Path) -> None:
-    done = invoke("build", "mixer_small/tokens/*", "--weights", str(weights))
+def test_nothing_is_built_twice(mixer: Invoke, mixer_built: Path, mixer_weights: Path) -> None:
+    done = mixer("build", "mixer_small/tokens/onnx-*", "--weights", str(mixer_weights))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("(up to date)") == 1 + len(FORMATS)
 
 
 @pytest.mark.thorough
-def test_the_same_bytes_again(invoke: Invoke, weights: Path) -> None:
-    done = invoke("reproduce", "mixer_small/tokens/onnx-int8", "--weights", str(weights))
+def test_the_same_bytes_again(mixer: Invoke, mixer_weights: Path) -> None:
+    done = mixer("reproduce", "mixer_small/tokens/onnx-int8", "--weights", str(mixer_weights))
     assert done.returncode == 0, done.stderr
     assert "the same bytes in build 1 and build 2" in done.stdout

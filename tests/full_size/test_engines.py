@@ -1,0 +1,116 @@
+"""Engines of TensorRT for RTX, built through the commands as their users build them.
+
+The mixer family goes through every check, to out/; a shrunken SAM 2.1 through parser and compiler
+in every format for every GPU.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.full_size.small_sam2 import MODEL, write_catalog
+from tests.full_size.test_tiny import invoke as run_command
+
+pytestmark = pytest.mark.full_size
+
+Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
+ENGINES = {
+    "rtx-fp16": ["portable"],
+    "rtx-fp32": ["portable"],
+    "rtx-int8": ["portable"],
+    "rtx-fp8": ["sm89", "sm120", "sm121"],
+}
+MOST = "sm80+sm86+sm89+sm120+sm121"
+# An engine of several GPUs is compiled for each: what one of them refuses fails it.
+TARGETS = [
+    *(f"{MODEL}/image/{one}" for one in ENGINES),
+    f"{MODEL}/image/rtx-fp16@sm75+{MOST}",
+    f"{MODEL}/image/rtx-fp32@{MOST}",
+    f"{MODEL}/image/rtx-int8@sm75+{MOST}",
+    f"{MODEL}/tracker/rtx-fp16",
+    f"{MODEL}/tracker/rtx-fp16@sm75+{MOST}",
+    f"{MODEL}/tracker/rtx-fp32",
+    f"{MODEL}/tracker-ex@static/rtx-fp16",
+]
+
+
+@pytest.fixture(scope="module")
+def engines(mixer: Invoke, mixer_built: Path, mixer_weights: Path) -> Path:
+    targets = "mixer_small/tokens/rtx-*,mixer_small/tokens/trt-*"
+    done = mixer("build", targets, "--weights", str(mixer_weights))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("built, not run: ") == len(ENGINES)
+    assert "verified" not in done.stdout
+    assert "skipped 1 target of trt-fp16: Full TensorRT" in done.stderr
+    return mixer_built
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_is_published_as_built(engines: Path, name: str) -> None:
+    (folder,) = (one for one in engines.iterdir() if one.name.partition("@")[0] == name)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["status"], "verification" in manifest) == ("built", False)
+    assert manifest["built"]["gpus"] == ENGINES[name]
+    content = (folder / "mixer.engine").read_bytes()
+    assert content[:4] == b"vtrt"
+    assert int.from_bytes(content[16:24], "little") == len(content)
+    one = json.loads((folder / "built.json").read_text())["graphs"]["mixer"]
+    work = "float32" if name == "rtx-fp32" else "float16"
+    assert set(one["types"]["MATRIX_MULTIPLY"]) == {work}
+    kinds = {"rtx-int8": {"int8"}, "rtx-fp8": {"float8e4m3fn"}}
+    assert set(one["types"].get("QUANTIZE", ())) == kinds.get(name, set())
+
+
+def test_inspect_tells_what_an_engine_takes(
+    mixer: Invoke, engines: Path, mixer_weights: Path
+) -> None:
+    done = mixer("inspect", "mixer_small/tokens/rtx-int8", "--weights", str(mixer_weights))
+    assert done.returncode == 0, done.stderr
+    for said in ("mixer.engine", "TensorRT for RTX 1.7.1.116, int8, TF32 off", "activations"):
+        assert said in done.stdout
+    assert "onnx-int8@explicit.fp16" in done.stdout
+    assert "\nbuilt, not run: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "flags", "code", "said"),
+    [
+        ("trt-fp16", (), 4, "builds an engine|on the GPU that an engine is for"),
+        ("rtx-fp16", ("--gpu", "sm99"), 2, "gpu cannot be 'sm99'"),
+        ("rtx-fp16", ("--gpu", "sm90"), 2, "does not know Hopper"),
+        ("rtx-fp16", ("--gpu", "sm87"), 2, "knows no Jetson"),
+        ("rtx-fp16", ("--gpu", "portable+sm89"), 2, "portable goes with no other"),
+        ("rtx-fp32", ("--gpu", "sm75"), 2, "multiplies no float32 matrices there"),
+        ("rtx-fp8", ("--gpu", "portable"), 2, "which have no FP8"),
+        ("rtx-fp8", ("--gpu", "sm86+sm89"), 2, "8.6 has no FP8"),
+        ("rtx-fp16", ("--profile", "rows=1:2:3"), 2, "rows"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_built(
+    mixer: Invoke, mixer_weights: Path, target: str, flags: tuple[str, ...], code: int, said: str
+) -> None:
+    weights = ("--weights", str(mixer_weights))
+    done = mixer("build", f"mixer_small/tokens/{target}", *weights, *flags)
+    assert done.returncode == code, done.stderr
+    assert any(one in done.stderr for one in said.split("|")), done.stderr
+    assert "start" not in done.stderr
+
+
+def test_a_shrunken_sam_is_compiled_in_every_format_for_every_gpu(tmp_path: Path) -> None:
+    write_catalog(tmp_path / "catalog", "image", "tracker", "tracker-ex")
+    done = run_command(
+        "build",
+        ",".join(TARGETS),
+        "--weights",
+        "random",
+        "--until",
+        "engine",
+        MODELKILN_ARTIFACTS=str(tmp_path / "artifacts"),
+        MODELKILN_CATALOG=str(tmp_path / "catalog"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("/engine  ") >= len(TARGETS), done.stderr
+    assert not (tmp_path / "artifacts" / "out").exists()
