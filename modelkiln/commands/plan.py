@@ -12,8 +12,13 @@ from modelkiln.util import console
 
 
 def list_targets(kiln: Kiln, *, as_json: bool = False) -> None:
-    """Print the name of every target with default parameters."""
-    names = all_target_names(kiln.catalog)
+    """Print the name of every target with default parameters that this version can build."""
+    formats = kiln.catalog.formats
+    names = [
+        name
+        for name in all_target_names(kiln.catalog)
+        if not formats[name.rpartition("/")[2]].unavailable
+    ]
     if as_json:
         console.say_json(names)
     else:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from modelkiln.building.kiln import Kiln
+from modelkiln.commands.plan import list_targets
 from tests.modelkiln.lower_precision import FP8, INT8, MODEL, NAME
 
 Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -16,6 +18,15 @@ Invoke = Callable[..., "subprocess.CompletedProcess[str]"]
     ("arguments", "said"),
     [
         ((INT8, "--calib-method", "minmax"), "max, entropy"),
+        ((f"{MODEL}/image/rtx-fp16", "--gpu", "sm99"), "gpu cannot be 'sm99'"),
+        ((f"{MODEL}/image/rtx-fp16", "--gpu", "sm90"), "H100"),
+        ((f"{MODEL}/image/rtx-fp16", "--gpu", "sm87+sm89"), "Jetson"),
+        ((f"{MODEL}/image/rtx-fp16", "--gpu", "portable+sm89"), "portable goes with no other"),
+        ((f"{MODEL}/image/rtx-fp32", "--gpu", "sm75"), "FP32 GEMM"),
+        ((f"{MODEL}/image/rtx-fp8", "--gpu", "portable"), "have no FP8"),
+        ((f"{MODEL}/image/rtx-fp8", "--gpu", "sm86+sm89"), "8.6 has no FP8"),
+        ((f"{MODEL}/image/rtx-fp16", "--profile", "num_points=3:2:1"), "3, 2 and 1"),
+        ((f"{MODEL}/image/rtx-fp16", "--profile", "points=1:2:3"), "num_points"),
         ((FP8, "--calib-method", "entropy"), "448"),
         ((INT8, "--quant-mode", "fp8"), "onnx-fp8"),
         ((INT8, "--calibration-eps", "cuda,dml"), "Windows"),
@@ -71,3 +82,10 @@ def test_a_plan_may_be_github_s_matrix_and_nothing_that_is_unknown(invoke: Invok
     wrong = invoke("plan", f"{MODEL}/image/onnx-fp32", "--format", "yaml")
     assert wrong.returncode == 2
     assert "The formats are text, json, github." in wrong.stderr
+
+
+def test_targets_that_cannot_be_built_are_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    list_targets(Kiln())
+    listed = capsys.readouterr().out.split()
+    assert "sam2.1_hiera_tiny/tracker/rtx-fp16" in listed
+    assert not [one for one in listed if "/trt-" in one]
