@@ -45,7 +45,7 @@ def write(
     opset: int = 19,
     domains: tuple[str, ...] = (),
 ) -> Path:
-    shape = ["rows", WIDTH]
+    shape: list[str | int | None] = ["rows", WIDTH]
     x, y = (helper.make_tensor_value_info(one, FLOAT, shape) for one in "xy")
     graph = helper.make_graph(nodes, "small", [x], [y], initializers)
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(one, 1) for one in domains)]

@@ -68,7 +68,7 @@ def test_all_but_the_thorough_part_run_unless_told(
     monkeypatch.setattr(module, "_room_pytest", lambda *_: run_python(""))
     module.run_tests(kiln)
     said = capfd.readouterr()
-    names = ["lint", "host", "exporters", "quantize", "containers", "full-size"]
+    names = ["lint", "host", "exporters", "quantize", "rtx", "containers", "full-size"]
     assert [line.split()[0] for line in said.out.splitlines()] == ["part", *names]
     assert f"passed: {', '.join(names)}" in said.err
 
