@@ -2,8 +2,8 @@
 
     .venv/bin/python docs/draw_engines.py [--weights random] [--targets TARGETS]
 
-What is not built is left out, and named by `invoke inspect`, which reads it. Random weights will do:
-no figure depends on their values.
+What is not built is left out, and named by `invoke inspect`, which reads it. Random weights will
+do: no figure depends on their values.
 """
 
 import argparse
