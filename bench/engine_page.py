@@ -53,7 +53,7 @@ def promise_of(graph: Graph, name: str) -> str:
             return f"<= {text_of(BOUND_BYTES, 'bytes')} {_verdict(graph.small)}"
         case "engine" if graph.fixed:
             # It has been checked: else there is no report.
-            return "the same bytes ok"
+            return "same bytes ok"
         case _:
             return "-"
 
