@@ -61,11 +61,15 @@ def test_fixed_shapes_give_both_sides_the_same_bytes(tmp_path: Path, params: Any
 
 def test_settings_are_in_the_script_s_bytes(tmp_path: Path) -> None:
     """So equal bytes mean equal settings."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"gpus": ["sm86"]},
+        {"verbosity": "none"},
+        {"shapes": RANGE},
+    ]
     digests = {
         hashlib.sha256(build_both(tmp_path / str(number), **params)[3].read_bytes()).hexdigest()
-        for number, params in enumerate(
-            [{}, {"gpus": ["sm86"]}, {"verbosity": "none"}, {"shapes": RANGE}]
-        )
+        for number, params in enumerate(changes)
     }
     assert len(digests) == 4
 
@@ -79,11 +83,11 @@ def test_a_range_takes_as_much_memory_on_both_sides(tmp_path: Path) -> None:
 
 def test_our_side_checks_what_the_script_takes(tmp_path: Path) -> None:
     """The stage itself runs, and is as it was afterwards."""
-    parts = (engine.read_network, engine.build_engine)
+    parts = [getattr(engine, name) for name in ours.PARTS]
     graph = write_fp32(tmp_path / "small.onnx")
     with pytest.raises(StageError, match="is not fp16"):
         ours.build(make_step(tmp_path, "engine", {"small.onnx": graph}))
-    assert (engine.read_network, engine.build_engine) == parts
+    assert [getattr(engine, name) for name in ours.PARTS] == parts
     settings = {"shapes": SHAPES["small"], "gpus": ["portable"], "tf32": False}
     plain = tmp_path / "plain.engine"
     assert theirs.build({**settings, "verbosity": "detailed"}, graph, plain)["layers"] > 0
