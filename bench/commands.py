@@ -1,5 +1,6 @@
-"""`invoke bench.dinov2`, `bench.export`, `bench.null`, `bench.quantize`, `bench.runner` and
-`bench.tracker`."""
+"""`invoke bench.dinov2`, `bench.engine`, `bench.export`, `bench.null`, `bench.quantize`,
+`bench.runner` and `bench.tracker`.
+"""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ MODEL = "sam2.1_hiera_tiny"
 TARGET = f"{MODEL}/image/onnx-fp32"
 TRACKER = f"{MODEL}/tracker/onnx-fp32"
 FEATURES = "dinov2_vits14/features/onnx-fp32"
+ENGINES = f"{MODEL}/image/rtx-fp16"
 
 
 def bench_dinov2(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
@@ -45,6 +47,36 @@ def bench_dinov2(kiln: Kiln, *, rounds: int = 7, as_json: bool = False) -> None:
             lambda folder: our_weights(folder, FEATURES, checkpoint),
         )
     _hand_out(kiln, report, features.write, features.table, as_json=as_json)
+
+
+def bench_engine(kiln: Kiln, target: str = "", *, rounds: int = 3, as_json: bool = False) -> None:
+    """Measure time, memory and size of the engines of a target beside what a short script builds
+    with TensorRT's own API; the figures land in artifacts/bench/.
+
+    The graphs that they are built from are built first where they are not there.
+
+    Args:
+        target: Whose engines; `ENGINES` where it is empty.
+
+    Raises:
+        KilnError: A side failed, the sides' engines are not the same, `rounds` is less than 1, or
+            the target has no engines.
+    """
+    from bench import engine, engine_page, engine_sides
+    from bench.process import require_rounds
+
+    # What comes first may take minutes.
+    require_rounds(rounds)
+    with _workspace(kiln) as workspace:
+        source = engine_sides.find_source_graphs(kiln, target or ENGINES)
+        bench = engine.Bench(
+            python=kiln.provisioner.python(source.environment),
+            workspace=workspace,
+            rounds=rounds,
+            on_progress=console.note,
+        )
+        report = bench.run(source)
+    _hand_out(kiln, report, engine_page.write, engine_page.table, as_json=as_json)
 
 
 def bench_export(kiln: Kiln, *, rounds: int = 3, as_json: bool = False) -> None:

@@ -1,20 +1,18 @@
 """What the sides of bench.quantize start from: a published encoder, and the plans of our steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.quantized import DYNAMIC, PRESET
+from bench.weights import say_weights, with_weights
 from modelkiln.building.build import build
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.manifest import target_folder
 from modelkiln.building.prepare import make_plan
 from modelkiln.catalog.target import Target
-from modelkiln.catalog.weights import OfficialWeights, RandomWeights
 from modelkiln.errors import StageFailure
-from modelkiln.fetch.checkpoints import find_cached
-from modelkiln.util import console
 
 STAGES = ("calibrate", "quantize")
 FP32 = "onnx-fp32"
@@ -50,7 +48,7 @@ def find_sides(kiln: Kiln, name: str) -> Sides:
     Raises:
         KilnError: It cannot be built.
     """
-    kiln = _with_weights(kiln, name)
+    kiln = with_weights(kiln, name)
     (target,) = kiln.targets(name)
     for failed in build(kiln, [target]).failed:
         raise failed.error
@@ -72,7 +70,7 @@ def find_sides(kiln: Kiln, name: str) -> Sides:
         calibration=kiln.catalog.calibration,
         held_out=target.contract.pictures[0].parent,
         preset=plans[PRESET]["calibrate"]["calib_size"],
-        weights=_say(target),
+        weights=say_weights(target),
     )
 
 
@@ -86,26 +84,3 @@ def plan_steps(kiln: Kiln, target: Target) -> dict[str, Any]:
             changed = [one for one in step.params["graphs"] if one["name"] in target.quantized]
             told[step.stage] = {**step.params, "graphs": changed}
     return {**told, "threads": kiln.catalog.threads, "seed": kiln.catalog.seed}
-
-
-def _with_weights(kiln: Kiln, name: str) -> Kiln:
-    """Return the kiln, with random weights where official ones were asked for and are not in the
-    cache.
-    """
-    if kiln.options.weights != "official":
-        return kiln
-    model = kiln.catalog.models[name.partition("/")[0]]
-    if find_cached(model.checkpoint, kiln.cache) is not None:
-        return kiln
-    console.note("no official checkpoint in the cache: all sides start from random weights")
-    return Kiln(replace(kiln.options, weights="random"), artifacts=kiln.artifacts)
-
-
-def _say(target: Target) -> str:
-    match target.weights:
-        case OfficialWeights():
-            return "official"
-        case RandomWeights():
-            return "random"
-        case _:
-            return "a file of the user's own"

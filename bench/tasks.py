@@ -64,4 +64,20 @@ def quantize(kiln: "Kiln", pictures: int = 8, rounds: int = 5, json: bool = Fals
     measure(kiln, pictures=pictures, rounds=rounds, as_json=json)
 
 
-benches = Collection("bench", export, null, runner, tracker, dinov2, quantize)
+@command(
+    "engine",
+    parameters=False,
+    help={
+        "target": "whose engines (default: sam2.1_hiera_tiny/image/rtx-fp16); its variant says for"
+        " which GPUs and shapes",
+        "rounds": "engines that each side builds of each graph; the median counts",
+    },
+)
+def engine(kiln: "Kiln", target: str = "", rounds: int = 3, json: bool = False) -> None:
+    """Measure time, memory and size of TensorRT engines, beside a short script of its own API."""
+    from bench.commands import bench_engine as measure
+
+    measure(kiln, target, rounds=rounds, as_json=json)
+
+
+benches = Collection("bench", export, null, runner, tracker, dinov2, quantize, engine)

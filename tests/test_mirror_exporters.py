@@ -23,6 +23,7 @@ UNTESTED: Final = {
 CROSS_CUTTING: Final = {
     "tests/exporters/test_errors.py": "reads the errors of all modules",
     "tests/quantize/test_bench_sides.py": "tests modules of bench/sides that need this environment",
+    "tests/rtx/test_bench_sides.py": "likewise",
 }
 
 

@@ -1,16 +1,25 @@
-"""`invoke inspect`: what a built target is."""
+"""`invoke inspect`: what a built target is, or the engines of several."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelkiln.building.available import note_left_out
 from modelkiln.building.kiln import Kiln
-from modelkiln.building.manifest import CHECKED, REPORT, find_manifest, read_status, target_folder
+from modelkiln.building.manifest import (
+    CHECKED,
+    MANIFEST,
+    REPORT,
+    find_manifest,
+    read_status,
+    target_folder,
+)
 from modelkiln.building.prepare import prepare
 from modelkiln.building.report import PLAN, find_benefit, find_engines
 from modelkiln.catalog.target import Target
-from modelkiln.report.engines import Engines, say_gpus
+from modelkiln.errors import UsageError
+from modelkiln.report.engines import Engines, say_gpus, tabulate_engines
 from modelkiln.report.float16 import say_range
 from modelkiln.report.quality import read_quality
 from modelkiln.report.summary import say_status
@@ -18,17 +27,73 @@ from modelkiln.util import console
 from modelkiln.util.units import human_bytes
 
 
-def inspect_target(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
-    """Print a target's contract, operators, sizes, checks and provenance.
+def inspect_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
+    """Print what a target is: contract, operators, sizes, checks and provenance; where several are
+    named, a table of their engines.
 
     Raises:
-        UsageError: it has not been built.
+        UsageError: It has not been built, or none of several has, or a manifest is damaged.
     """
-    target = prepare(kiln, text, runs=False).target
+    prepared = prepare(kiln, text, runs=False)
+    note_left_out(prepared.left_out)
+    if len(prepared.targets) > 1:
+        _inspect_several(kiln, prepared.asked, prepared.targets, as_json=as_json)
+        return
+    (target,) = prepared.targets
     manifest = find_manifest(kiln, target)
     if as_json:
-        console.say_json({**manifest, "signature": [dict(one) for one in target.graphs]})
+        console.say_json(_document(target, manifest))
+    else:
+        _describe(kiln, target, manifest)
+
+
+def _inspect_several(kiln: Kiln, asked: str, targets: Sequence[Target], *, as_json: bool) -> None:
+    built = [one for one in targets if (target_folder(kiln, one) / MANIFEST).exists()]
+    if missing := [one.name for one in targets if one not in built]:
+        console.note(f"not built, left out: {', '.join(missing)}")
+    manifests = {one.name: (one, find_manifest(kiln, one)) for one in built}
+    engines = {
+        name: _in_order(one, found)
+        for name, (one, manifest) in manifests.items()
+        if (found := find_engines(kiln, one, manifest)) is not None
+    }
+    if not manifests:
+        raise UsageError(
+            f"None of the {len(targets)} targets that {asked!r} names has been built.",
+            f"There is no {MANIFEST} of any of them.",
+            f"invoke build {asked!r}",
+        )
+    if as_json:
+        console.say_json(
+            [
+                {**_document(one, manifest), "engines": engines.get(name)}
+                for name, (one, manifest) in manifests.items()
+            ]
+        )
         return
+    if others := [name for name in manifests if name not in engines]:
+        console.note(f"no engines, left out: {', '.join(others)}")
+    if not engines:
+        raise UsageError(
+            f"{asked!r} names {len(targets)} targets, and none that is built has engines.",
+            "Of several targets it is engines that are listed; one target is described whole.",
+            f"invoke inspect {built[0].name}",
+        )
+    console.say_table(*tabulate_engines(engines))
+    console.say("\nactivations and weights: on the GPU, at the largest shapes")
+
+
+def _in_order(target: Target, engines: Engines) -> Engines:
+    """Return engines in the order of the contract's graphs."""
+    order = [one["name"] for one in target.graphs]
+    return {**engines, "rows": sorted(engines["rows"], key=lambda row: order.index(row["graph"]))}
+
+
+def _document(target: Target, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {**manifest, "signature": [dict(one) for one in target.graphs]}
+
+
+def _describe(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:
     console.say(f"{target.name}\n  {target.contract.summary}\n  {target_folder(kiln, target)}")
     weights = manifest["weights"]
     console.say(f"  weights: {', '.join(f'{k} {v}' for k, v in weights.items())}")

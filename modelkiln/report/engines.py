@@ -92,6 +92,36 @@ def _say_shapes(inputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{one['name']} {low} to {high}, best {best}"
 
 
+def tabulate_engines(
+    targets: Mapping[str, Engines],
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return titles and rows of a table, an engine a row.
+
+    Args:
+        targets: What is known of the engines of each target, by its name.
+    """
+    titles = (
+        *("target", "engine", "size", "activations", "weights", "layers"),
+        *("GPUs", "shapes", "same bytes"),
+    )
+    rows = [
+        (
+            name,
+            row["file"],
+            human_bytes(row["bytes"]),
+            human_bytes(row["activation_memory"]),
+            human_bytes(row["weights_memory"]),
+            str(row["layers"]),
+            "+".join(engines["gpus"]),
+            "range" if row["shapes"] else "fixed",
+            "promised" if row["same_bytes"] else "not promised",
+        )
+        for name, engines in targets.items()
+        for row in engines["rows"]
+    ]
+    return titles, rows
+
+
 def say_gpus(gpus: Sequence[str]) -> str:
     """Return the GPUs that engines are for, in words."""
     if list(gpus) == ["portable"]:

@@ -70,7 +70,8 @@ def built_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     target = SimpleNamespace(
         name=manifest["target"], warning="", contract=contract, graphs=[], format="onnx-int8"
     )
-    monkeypatch.setattr(inspect, "prepare", lambda *_, **__: SimpleNamespace(target=target))
+    prepared = SimpleNamespace(targets=(target,), left_out=())
+    monkeypatch.setattr(inspect, "prepare", lambda *_, **__: prepared)
     store = SimpleNamespace(record=lambda key: SimpleNamespace(metrics=records[key]))
     return SimpleNamespace(kiln=SimpleNamespace(store=store), target=target, folder=tmp_path)
 

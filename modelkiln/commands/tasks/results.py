@@ -66,11 +66,11 @@ def track(
 
 
 @command()
-def inspect(kiln: "Kiln", target: str, json: bool = False) -> None:
-    """Show a built target: contract, operators, sizes, checks, provenance."""
-    from modelkiln.commands.inspect import inspect_target
+def inspect(kiln: "Kiln", targets: str, json: bool = False) -> None:
+    """Show a built target: contract, operators, sizes, checks, provenance; of several, engines."""
+    from modelkiln.commands.inspect import inspect_targets
 
-    inspect_target(kiln, target, as_json=json)
+    inspect_targets(kiln, targets, as_json=json)
 
 
 @command(help={"out": "where the HTML page goes (default: TARGET's folder name .html)"})

@@ -76,7 +76,7 @@ def test_dry_runs_and_json_everywhere(invoke: Invoke, toy: Path) -> None:
         done = invoke(task, TARGET, *picture, *RANDOM, "--dry-run", "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["would_use"]["targets"] == ["toy_a+random0/words/toy-text"]
-    for task in ("quickstart", "weights-check", "test", "lint", "bench.export", "doctor"):
+    for task in ("quickstart", "weights-check", "test", "lint", "bench.engine", "doctor"):
         assert invoke(task, "--dry-run").returncode == 0
     assert not (toy / "records").exists()
 
@@ -86,7 +86,7 @@ def test_the_list_of_tasks_is_a_manual(command_line: Invoke) -> None:
     for name in (
         "build", "build-all", "plan", "verify", "predict", "inspect", "doctor", "weights-check",
         "store.verify", "store.gc", "env.list", "env.prune", "bench.export", "bench.null",
-        "reproduce", "quickstart", "test", "targets", "report", "track",
+        "bench.engine", "reproduce", "quickstart", "test", "targets", "report", "track",
     ):  # fmt: skip
         assert f"  {name} " in listed
     shared = command_line("--help", "build").stdout

@@ -1,6 +1,12 @@
 """What is said of engines: built, and nowhere verified."""
 
-from modelkiln.report.engines import read_engines, say_built, say_gpus, say_types
+from modelkiln.report.engines import (
+    read_engines,
+    say_built,
+    say_gpus,
+    say_types,
+    tabulate_engines,
+)
 from tests.modelkiln.engine_case import BUILT, SIZES, SUMMARY
 
 
@@ -23,6 +29,37 @@ def test_engines_become_rows() -> None:
         "same_bytes": True,
     }
     assert decoder["shapes"] == "points 1x2 to 8x2, best 2x2"
+
+
+def test_engines_of_several_targets_are_a_table() -> None:
+    engines = read_engines(BUILT, SIZES)
+    titles, rows = tabulate_engines(
+        {"tiny/tracker/rtx-fp16": engines, "b": {**engines, "rows": []}}
+    )
+    assert [dict(zip(titles, row, strict=True)) for row in rows] == [
+        {
+            "target": "tiny/tracker/rtx-fp16",
+            "engine": "encoder.engine",
+            "size": "67.8 MB",
+            "activations": "753.0 MB",
+            "weights": "54.0 MB",
+            "layers": "100",
+            "GPUs": "sm86+sm120",
+            "shapes": "fixed",
+            "same bytes": "promised",
+        },
+        {
+            "target": "tiny/tracker/rtx-fp16",
+            "engine": "decoder.engine",
+            "size": "17.5 MB",
+            "activations": "1.0 MB",
+            "weights": "2.0 MB",
+            "layers": "10",
+            "GPUs": "sm86+sm120",
+            "shapes": "range",
+            "same bytes": "not promised",
+        },
+    ]
 
 
 def test_gpus_in_words() -> None:
