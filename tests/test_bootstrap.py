@@ -302,6 +302,7 @@ def test_make_lists_every_target(clone: Clone) -> None:
         ("quickstart", "quickstart"),
         ("test", "test"),
         ("sam2-onnx", "build sam2*/image/onnx-fp32,sam2*/treedect/onnx-fp32 --jobs 1"),
+        ("sam2-trt", "build sam2*/*/rtx-fp16,sam2*/*/trt-* --jobs 1"),
         ("sam2-tracker", "build sam2*/tracker*/onnx-fp32"),
     ],
 )
