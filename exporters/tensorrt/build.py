@@ -49,7 +49,7 @@ class Memory:
 
 
 def apply_shapes(network: Network, shapes: Shapes, shown: str) -> None:
-    """Give the inputs that have one shape those dims, having checked all shapes.
+    """Give inputs the dims of which the shapes leave no choice, having checked all shapes.
 
     Args:
         network: A parsed graph.
@@ -67,8 +67,7 @@ def apply_shapes(network: Network, shapes: Shapes, shown: str) -> None:
             "Correct them with --profile, or in the contract's [profile].",
         )
     for name, (low, _, high) in shapes.items():
-        if list(low) == list(high):
-            network.fix(name, low)
+        network.fix(name, [a if a == c else -1 for a, c in zip(low, high, strict=True)])
 
 
 def build_engine(

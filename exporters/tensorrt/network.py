@@ -99,7 +99,7 @@ class Network:
                 )
 
     def fix(self, name: str, dims: Sequence[int]) -> None:
-        """Give an input dims that are not open."""
+        """Give an input these dims; -1 leaves one open."""
         for index in range(self.definition.num_inputs):
             value = self.definition.get_input(index)
             if value.name == name:

@@ -1,6 +1,6 @@
 """Small ONNX graphs in every precision, and those that TensorRT refuses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,8 +44,9 @@ def write(
     *,
     opset: int = 19,
     domains: tuple[str, ...] = (),
+    dims: Sequence[str | int | None] = ("rows", WIDTH),
 ) -> Path:
-    shape: list[str | int | None] = ["rows", WIDTH]
+    shape = list(dims)
     x, y = (helper.make_tensor_value_info(one, FLOAT, shape) for one in "xy")
     graph = helper.make_graph(nodes, "small", [x], [y], initializers)
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(one, 1) for one in domains)]

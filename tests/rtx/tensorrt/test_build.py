@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import helper
 
 from exporters.protocol import StageError
 from exporters.tensorrt.build import Memory, Progress, Settings, apply_shapes, build_engine
 from exporters.tensorrt.header import read_header
 from exporters.tensorrt.network import Network
 from exporters.tensorrt.signature import Shapes
-from tests.rtx.small_graphs import FP8, INT8, WIDTH, write_fp16, write_fp32, write_quantized
+from tests.rtx.small_graphs import (
+    FP8,
+    INT8,
+    WIDTH,
+    weights,
+    write,
+    write_fp16,
+    write_fp32,
+    write_quantized,
+)
 
 FIXED: Shapes = {"x": [[2, WIDTH]] * 3}
 RANGE: Shapes = {"x": [[1, WIDTH], [2, WIDTH], [8, WIDTH]]}
@@ -107,6 +117,22 @@ def test_a_range_of_shapes_is_built(trt: Any, tmp_path: Path) -> None:
     memory = build(trt, graph, out, shapes=RANGE)
     assert read_header(out).bytes == out.stat().st_size
     assert memory.activation >= 0
+
+
+def test_an_axis_of_one_size_is_fixed_beside_one_with_a_range(trt: Any, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"], name="/first/MatMul"),
+        helper.make_node("Identity", ["a"], ["y"]),
+    ]
+    path = write(tmp_path / "small.onnx", nodes, [weights("first")], dims=["batch", "rows", WIDTH])
+    network = Network(trt, path, path.name)
+    shapes: Shapes = {"x": [[2, 1, WIDTH], [2, 4, WIDTH], [2, 8, WIDTH]]}
+    apply_shapes(network, shapes, path.name)
+    assert network.inputs[0].dims == network.outputs[0].dims == (2, -1, WIDTH)
+    out = tmp_path / "small.engine"
+    settings = Settings(gpus=("portable",), tf32=False, verbosity="detailed")
+    build_engine(network, shapes, settings, out, out.name, lambda *_: None)
+    assert read_header(out).portable
 
 
 @pytest.mark.parametrize(
