@@ -86,13 +86,7 @@ def read_formats(folders: Sequence[Path]) -> dict[str, Format]:
     }
     for one in formats.values():
         base = formats.get(one.replaces)
-        source = one.made_from.partition("@")[0]
-        if source and (source not in formats or one.replaces):
-            raise UsageError(
-                f"{files[one.name]}: `made_from` names {one.made_from!r}.",
-                "That is a format of the catalog, and stands in the place of `replaces`.",
-                "Correct the file.",
-            )
+        _check_source(files[one.name], one, formats)
         if one.replaces and (base is None or base.stages != one.stages[: len(base.stages)]):
             raise UsageError(
                 f"{files[one.name]}: `replaces` names {one.replaces!r}.",
@@ -100,6 +94,24 @@ def read_formats(folders: Sequence[Path]) -> dict[str, Format]:
                 "Correct the file.",
             )
     return formats
+
+
+def _check_source(path: Path, one: Format, formats: Mapping[str, Format]) -> None:
+    """Follow `made_from` to its end."""
+    trail = [one.name]
+    while one.made_from:
+        source = one.made_from.partition("@")[0]
+        if source not in formats or one.replaces:
+            why = "That is a format of the catalog, and stands in the place of `replaces`."
+        elif source in trail:
+            why = f"So it is made from itself: {' -> '.join([*trail, source])}."
+        else:
+            one = formats[source]
+            trail.append(source)
+            continue
+        raise UsageError(
+            f"{path}: `made_from` of {one.name} names {one.made_from!r}.", why, "Correct the file."
+        )
 
 
 def _read_format(path: Path, data: Mapping[str, Any]) -> Format:

@@ -169,6 +169,13 @@ GOOD = 'summary = "a"\nstages = ["export", "convert"]\nruntimes = []\n'
         (GOOD + 'tensorrt = [{ layout = "explicit" }]\n', "mine has no parameter 'layout'"),
         ('extends = "onnx-int8"\ntensorrt = [{ dtype = "fp4" }]\n', "dtype cannot be 'fp4'"),
         (GOOD + 'replaces = "onnx-fp23"\n', "`replaces` names 'onnx-fp23'"),
+        (GOOD + 'made_from = "onnx-fp23"\n', "`made_from` of mine names 'onnx-fp23'"),
+        (GOOD + 'made_from = "mine@small"\n', "made from itself: mine -> mine"),
+        (
+            GOOD + 'replaces = "onnx-fp32"\nmade_from = "onnx-fp16"\n',
+            "in the place of `replaces`",
+        ),
+        (GOOD + "[unavailable]\nwhy = 3\n", "`why` must be a text"),
         (GOOD.replace('"export", ', "") + 'replaces = "onnx-fp32"\n', "stages its own begin with"),
         ('extends = "gone"\n', "gone.toml, which is not there"),
         ('extends = "mine"\n', "and so itself"),
