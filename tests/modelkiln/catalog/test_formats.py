@@ -175,7 +175,7 @@ GOOD = 'summary = "a"\nstages = ["export", "convert"]\nruntimes = []\n'
             GOOD + 'replaces = "onnx-fp32"\nmade_from = "onnx-fp16"\n',
             "in the place of `replaces`",
         ),
-        (GOOD + "[unavailable]\nwhy = 3\n", "`why` must be a text"),
+        (GOOD + "[unavailable]\nwhy = 3\n", "`why` must be a string"),
         (GOOD.replace('"export", ', "") + 'replaces = "onnx-fp32"\n', "stages its own begin with"),
         ('extends = "gone"\n', "gone.toml, which is not there"),
         ('extends = "mine"\n', "and so itself"),
