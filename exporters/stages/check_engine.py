@@ -24,6 +24,13 @@ from exporters.tensorrt.flavours import FLAVOURS, load_bindings
 from exporters.tensorrt.header import HeaderError, find_faults, read_header
 
 BUILT: Final = "built"
+# What an engine is built for, by the name of its parameter, as errors call it.
+_ASKED: Final = {
+    "gpus": "they are for",
+    "precision": "they compute in",
+    "tf32": "TF32 is",
+    "verbosity": "their verbosity is",
+}
 NOT_RUN: Final = "built, not run: no GPU has computed anything with these engines"
 
 
@@ -75,16 +82,10 @@ def run(step: Step) -> Result:
 
 def _require_record(step: Step, record: Mapping[str, Any], trt: Any) -> None:
     """Raise where the engines' record is not of what the step asks for."""
-    wanted = {
-        "gpus": list(step.param("gpus")),
-        "precision": step.param("precision"),
-        "tf32": step.param("tf32"),
-        "verbosity": step.param("verbosity"),
-    }
     faults = [
-        f"{name} is {record.get(name)}, and {value} was asked for"
-        for name, value in wanted.items()
-        if record.get(name) != value
+        f"{label} {_say(record.get(name))}, and {_say(step.param(name))} was asked for"
+        for name, label in _ASKED.items()
+        if record.get(name) != step.param(name)
     ]
     if record["tensorrt"]["version"] != trt.__version__:
         faults.append(
@@ -112,6 +113,10 @@ def _check_file(step: Step, has_header: bool, file: str, trt: Any) -> int:
             as_sentence("; ".join(faults)),
         )
     return header.bytes
+
+
+def _say(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _refuse(what: str, why: str) -> StageError:

@@ -75,9 +75,9 @@ def test_an_engine_of_another_graph_is_refused(built: Step, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"gpus": ["sm86"]}, "Gpus is ['sm89'], and ['sm86'] was asked for"),
-        ({"tf32": True}, "Tf32 is False, and True was asked for"),
-        ({"verbosity": "none"}, "Verbosity is detailed, and none was asked for"),
+        ({"gpus": ["sm86"]}, "They are for sm89, and sm86 was asked for"),
+        ({"tf32": True}, "TF32 is False, and True was asked for"),
+        ({"verbosity": "none"}, "Their verbosity is detailed, and none was asked for"),
     ],
 )
 def test_engines_that_were_not_asked_for_are_refused(
