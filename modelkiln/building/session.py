@@ -194,7 +194,8 @@ class Session:
                         "peak_rss": outcome.peak_rss,
                         **outcome.seal,
                     },
-                )
+                ),
+                step.unpromised,
             )
         finally:
             if self._kiln.options.keep_scratch:

@@ -49,6 +49,7 @@ class Step:
         memory: Bytes that the scheduler sets aside.
         disk: Bytes that its scratch folder and its outputs take, about.
         key: What of the machine its bytes depend on, such as `cpu`; see `keys`.
+        unpromised: The outputs that may have other bytes each time it runs.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Step:
     disk: int
     timeout_s: int
     key: tuple[str, ...] = ()
+    unpromised: frozenset[str] = frozenset()
 
     @property
     def gpu(self) -> bool:

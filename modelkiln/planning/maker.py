@@ -42,6 +42,7 @@ class StepMaker:
         environment: str = "",
         modules: tuple[str, ...] = (),
         gpu: bool = False,
+        unpromised: frozenset[str] = frozenset(),
     ) -> str:
         """Add a step, unless it is there already; returns its id.
 
@@ -50,6 +51,7 @@ class StepMaker:
             environment: Its environment, where it is not the model's.
             modules: Its modules, where they are not those of its stage.
             gpu: Whether it needs a GPU, whatever its stage does.
+            unpromised: The outputs that may have other bytes each time it runs.
 
         Raises:
             UsageError: There is another step of that id, or a module is missing.
@@ -69,6 +71,7 @@ class StepMaker:
             disk=limits.disk(model.checkpoint.bytes),
             timeout_s=limits.timeout_s,
             key=tuple(dict.fromkeys((*limits.key, *(("gpu",) if gpu else ())))),
+            unpromised=unpromised,
         )
         if self.steps.setdefault(step_id, step) != step:
             raise UsageError(

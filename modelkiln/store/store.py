@@ -214,8 +214,13 @@ class Store(StoreLayout):
             return record
         return None
 
-    def publish(self, record: Record) -> Record:
+    def publish(self, record: Record, unpromised: Collection[str] = ()) -> Record:
         """Make a step's result known; its files must be in the store.
+
+        Args:
+            record: What the step came to.
+            unpromised: The names of outputs that may have other bytes each time. Where nothing else
+                differs from the first result, that stays as long as its files are there.
 
         Returns:
             The record in use: this one, or the one that another builder published first.
@@ -246,8 +251,11 @@ class Store(StoreLayout):
                     if first is None:
                         atomic.commit(descriptor, temp, final, 0o444)
                         first = record
-                    elif first.outputs != record.outputs:
+                    elif _promised(first, unpromised) != _promised(record, unpromised):
                         self._refuse(first, record, final)
+                    elif not all(self.has(blob) for blob in first.outputs.values()):
+                        atomic.commit(descriptor, temp, final, 0o444)
+                        first = record
                     self._point(first)
         return first
 
@@ -363,6 +371,11 @@ class Store(StoreLayout):
                 return
             self._warned.add(about or message)
         self._warn(message)
+
+
+def _promised(record: Record, unpromised: Collection[str]) -> dict[str, Blob | None]:
+    """Return the outputs of a record, of which those without a promise only have to be there."""
+    return {n: None if n in unpromised else blob for n, blob in record.outputs.items()}
 
 
 def _read(descriptor: int, size: int) -> bytes:

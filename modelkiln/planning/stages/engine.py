@@ -11,6 +11,9 @@ from modelkiln.planning.stages.making import Making, Stage
 # Formats of these promise Q and DQ in the graphs that they quantize.
 QUANTIZED = ("int8", "fp8")
 
+# What of a contract's graph its engine is held against.
+SIGNATURE = ("name", "inputs", "outputs")
+
 
 def plan(making: Making) -> str:
     """Make the step."""
@@ -22,6 +25,7 @@ def plan(making: Making) -> str:
         engine_inputs(making),
         environment=target.format.environment,
         modules=("exporters.stages.engine",),
+        unpromised=target.unpromised,
     )
 
 
@@ -30,7 +34,7 @@ def engine_params(making: Making) -> dict[str, Any]:
     target, source, options = making.target, making.base, making.target.format.options
     return {
         "flavour": options["flavour"],
-        "graphs": list(target.graphs),
+        "graphs": [{key: one[key] for key in SIGNATURE} for one in target.graphs],
         "onnx": _name_files(source),
         "engines": target.engine_files,
         "shapes": {name: spell_shapes(target, name) for name in target.engine_files},

@@ -47,6 +47,7 @@ class Making:
         environment: str = "",
         modules: tuple[str, ...] = (),
         gpu: bool = False,
+        unpromised: frozenset[str] = frozenset(),
     ) -> str:
         """Add a step of the target's model, unless it is there already; returns its id.
 
@@ -55,6 +56,7 @@ class Making:
             environment: Its environment, where it is not the model's.
             modules: Its modules, where they are not those of its stage.
             gpu: Whether it needs a GPU, whatever its stage does.
+            unpromised: The outputs that may have other bytes each time it runs.
 
         Raises:
             UsageError: There is another step of that id, or a module is missing.
@@ -69,6 +71,7 @@ class Making:
             environment=environment,
             modules=modules,
             gpu=gpu,
+            unpromised=unpromised,
         )
 
     def output(self, stage: str, *names: str) -> dict[str, Input]:

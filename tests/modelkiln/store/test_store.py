@@ -166,6 +166,22 @@ def test_other_bytes_after_the_first_were_lost_are_told_once(store: Store) -> No
     assert build(store, "s", b"two") == store.hit(first.key)
 
 
+def test_bytes_that_nobody_promised_may_differ(store: Store) -> None:
+    kept, free = store.put_bytes(b"kept"), [store.put_bytes(one) for one in (b"1", b"2", b"3")]
+    first = store.publish(make_record("s", {"a": kept, "free": free[0]}), {"free"})
+    # The first stays as long as it is whole.
+    assert store.publish(make_record("s", {"a": kept, "free": free[1]}), {"free"}) == first
+    store.blob_path(free[0].sha256).unlink()
+    assert store.hit(first.key) is None
+    second = store.publish(make_record("s", {"a": kept, "free": free[2]}), {"free"})
+    assert second.outputs["free"] == free[2]
+    assert store.hit(first.key) == second
+    for outputs in ({"a": kept}, {"a": free[0], "free": free[2]}):
+        with pytest.raises((DifferentBytes, StoreError)):
+            store.publish(make_record("s", outputs), {"free"})
+    assert store.hit(first.key) == second
+
+
 def test_a_lost_file_is_mended_by_building_again(store: Store) -> None:
     first = build(store, "s", b"one")
     store.blob_path(first.outputs["out.bin"].sha256).unlink()
