@@ -15,6 +15,7 @@ from typing import Any
 from modelkiln.catalog.contracts import Contract, read_contracts
 from modelkiln.catalog.formats import Format, Presets, fit_format, read_formats, read_presets
 from modelkiln.catalog.models import Checkpoint, Model, Upstream
+from modelkiln.catalog.parameters import Value
 from modelkiln.catalog.tables import load_table, need
 from modelkiln.errors import UsageError
 
@@ -79,7 +80,13 @@ class Catalog:
 
     def format_for(self, name: str, model: Model, contract: Contract) -> Format:
         """Return a format with its defaults for a model and a contract."""
-        return fit_format(self.formats[name], self.presets.get((model.name, name), {}), contract)
+        return fit_format(self.formats[name], self._preset_of(name, model), contract)
+
+    def _preset_of(self, name: str, model: Model) -> dict[str, Value]:
+        """Return other defaults of a format's parameters, those of what it is made from as well."""
+        form = self.formats[name]
+        below = self._preset_of(form.source, model) if form.source else {}
+        return {**below, **self.presets.get((model.name, name), {})}
 
     @property
     def calibration(self) -> Path:
@@ -152,6 +159,10 @@ def _check_formats(contracts: Mapping[str, Contract], formats: Mapping[str, Form
         for name in contract.formats:
             if name not in formats:
                 why = f"The formats are {', '.join(formats) or 'none'}."
+            elif formats[name].source not in ("", *contract.formats):
+                why = (
+                    f"It is made from {formats[name].source}, which the contract does not come as."
+                )
             elif formats[name].chooses_graphs and not contract.quantization.graphs:
                 why = "Its `quantization` does not say which graphs get lower precision."
             else:

@@ -17,7 +17,7 @@ from modelkiln.catalog.tables import choose_models, find_files, load_merged, loa
 from modelkiln.errors import UsageError
 
 ROOM = "formats"
-MERGED = ("options", "parameters", "session", "gates")
+MERGED = ("options", "parameters", "contract_parameters", "session", "gates")
 PRESETS = "presets"
 
 Presets = Mapping[tuple[str, str], Mapping[str, Value]]
@@ -37,7 +37,11 @@ class Format:
         replaces: The format of higher precision that its graphs are made from and judged by; empty
             for none.
         made_from: The format, with its variant as in a target, whose verified files its stages
-            take; empty for none. Those stages and checks go before its own.
+            take; empty for none. Those stages and checks go before its own, and those parameters
+            are its own too, but for the ones that the variant fixes.
+        fixed: What that variant says, by parameter.
+        contract_parameters: Parameters of contracts that those files are made with, where a
+            contract has them and a target does not say otherwise.
         files: What its files are called, with `{name}` for the graph's; empty for the contract's
             own names.
         unavailable: Why nothing can be built of it, and what to do instead; empty where it can.
@@ -58,6 +62,8 @@ class Format:
     environment: str = ""
     replaces: str = ""
     made_from: str = ""
+    fixed: Mapping[str, Value] = field(default_factory=dict)
+    contract_parameters: Mapping[str, Value] = field(default_factory=dict)
     files: str = ""
     unavailable: tuple[str, ...] = ()
     weights: float = 1.0
@@ -67,6 +73,11 @@ class Format:
     gates: Mapping[str, Any] = field(default_factory=dict)
     tensorrt: tuple[Mapping[str, Value], ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """The name of the format that it is made from; empty for none."""
+        return self.made_from.partition("@")[0]
 
     @property
     def chooses_graphs(self) -> bool:
@@ -93,14 +104,41 @@ def read_formats(folders: Sequence[Path]) -> dict[str, Format]:
                 "That is the format whose stages its own begin with.",
                 "Correct the file.",
             )
-    return formats
+    return {name: _inherit(files[name], one, formats) for name, one in formats.items()}
+
+
+def _inherit(path: Path, one: Format, formats: Mapping[str, Format]) -> Format:
+    """Return a format with the parameters of the one that it is made from."""
+    if not one.made_from:
+        return one
+    source = _inherit(path, formats[one.source], formats)
+    fixed: dict[str, Value] = {}
+    for token in filter(None, one.made_from.partition("@")[2].split(".")):
+        read = {n: p.read_token(token) for n, p in source.parameters.items()}
+        said = {name: value for name, value in read.items() if value is not None}
+        if not said:
+            raise UsageError(
+                f"{path}: `made_from` of {one.name} names {one.made_from!r}.",
+                f"The format {source.name} has no variant {token!r}.",
+                "Correct the file.",
+            )
+        fixed |= said
+    parameters = {name: p for name, p in source.parameters.items() if name not in fixed}
+    # Which graphs get lower precision is the source's to say.
+    every = {"every_graph": True} if source.options.get("every_graph") else {}
+    return replace(
+        one,
+        fixed=fixed,
+        options={**every, **one.options},
+        parameters={**parameters, **one.parameters},
+    )
 
 
 def _check_source(path: Path, one: Format, formats: Mapping[str, Format]) -> None:
     """Follow `made_from` to its end."""
     trail = [one.name]
     while one.made_from:
-        source = one.made_from.partition("@")[0]
+        source = one.source
         if source not in formats or one.replaces:
             why = "That is a format of the catalog, and stands in the place of `replaces`."
         elif source in trail:
@@ -134,6 +172,9 @@ def _read_format(path: Path, data: Mapping[str, Any]) -> Format:
         environment=str(data.get("environment", "")),
         replaces=str(data.get("replaces", "")),
         made_from=str(data.get("made_from", "")),
+        contract_parameters=need(data, "contract_parameters", dict, path)
+        if "contract_parameters" in data
+        else {},
         files=str(data.get("files", "")),
         unavailable=_read_unavailable(data, path),
         weights=float(share),

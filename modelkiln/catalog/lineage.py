@@ -1,11 +1,12 @@
 """Which target another one is made from."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from modelkiln.catalog.catalog import Catalog
+from modelkiln.catalog.parameters import Value
 from modelkiln.catalog.target import Target
-from modelkiln.catalog.variants import Flags, read_variants
-from modelkiln.errors import UsageError
+from modelkiln.catalog.variants import Parameters, Variant
 
 # What every target begins with.
 FIRST = "ingest"
@@ -14,8 +15,7 @@ FIRST = "ingest"
 def find_source(catalog: Catalog, target: Target) -> Target | None:
     """Return the target whose files a target's own are made from; None where there is none.
 
-    Raises:
-        UsageError: Its format names another one for this contract that does not exist there.
+    What the target's variant says of the source's parameters is the source's variant.
     """
     form = target.format
     if form.replaces:
@@ -27,18 +27,23 @@ def find_source(catalog: Catalog, target: Target) -> Target | None:
         )
     if not form.made_from:
         return None
-    name, _, variant = form.made_from.partition("@")
-    if name not in target.contract.formats:
-        raise UsageError(
-            f"{target.name} cannot be made.",
-            f"It is made from {name}, which the contract {target.contract.name} does not come as.",
-            "Correct the `formats` of the contract.",
-        )
-    source = catalog.format_for(name, target.model, target.contract)
-    (given,) = read_variants(
-        source.parameters, variant, Flags({}), f"format {name}", form.made_from
+    source = catalog.format_for(form.source, target.model, target.contract)
+    return replace(
+        target,
+        variant=_spell(
+            target.contract.parameters, {**form.contract_parameters, **dict(target.variant)}
+        ),
+        format=source,
+        format_variant=_spell(source.parameters, {**dict(target.format_variant), **form.fixed}),
     )
-    return replace(target, format=source, format_variant=given, pictures=None)
+
+
+def _spell(parameters: Parameters, values: Mapping[str, Value]) -> Variant:
+    """Return the values of what has such parameters, without those that are defaults."""
+    known = (one for one in values.items() if one[0] in parameters)
+    return tuple(
+        sorted((name, value) for name, value in known if value != parameters[name].default)
+    )
 
 
 def stages_of(catalog: Catalog, target: Target) -> tuple[str, ...]:

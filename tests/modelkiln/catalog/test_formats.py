@@ -169,6 +169,8 @@ GOOD = 'summary = "a"\nstages = ["export", "convert"]\nruntimes = []\n'
         (GOOD + 'tensorrt = [{ layout = "explicit" }]\n', "mine has no parameter 'layout'"),
         ('extends = "onnx-int8"\ntensorrt = [{ dtype = "fp4" }]\n', "dtype cannot be 'fp4'"),
         (GOOD + 'replaces = "onnx-fp23"\n', "`replaces` names 'onnx-fp23'"),
+        (GOOD + 'made_from = "onnx-int8@tiny"\n', "onnx-int8 has no variant 'tiny'"),
+        (GOOD + "contract_parameters = 3\n", "`contract_parameters` must be a table"),
         (GOOD + 'made_from = "onnx-fp23"\n', "`made_from` of mine names 'onnx-fp23'"),
         (GOOD + 'made_from = "mine@small"\n', "made from itself: mine -> mine"),
         (
