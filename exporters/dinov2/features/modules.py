@@ -96,7 +96,7 @@ class Attention(torch.nn.Module):
 
     A larger model's attention is a smaller share of its work, and its many heads would be so many
     nodes that a runtime takes seconds to open the graph: there all heads come at once. So they do
-    for TensorRT, which fuses the three steps of attention where they are in one piece.
+    for TensorRT, which may fuse attention that is in one piece.
     """
 
     def __init__(self, upstream: Any, count: int, most_in_turn: int) -> None:

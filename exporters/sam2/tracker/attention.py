@@ -24,8 +24,8 @@ from exporters.sam2.tracker.tables import fixed_product, rotary_positions
 Table = tuple[Tensor, Tensor]
 
 # In how many parts queries look at memory, by the contracts' parameter `attention`. The weights of
-# 4096 queries for seven frames' 28,736 keys take 471 MB, more than once. On a CPU a quarter at a time
-# costs no speed; many small parts do. TensorRT fuses attention that is in one piece.
+# 4096 queries for seven frames' 28,736 keys take 471 MB, more than once. On a CPU a quarter at a
+# time costs no speed; many small parts do. TensorRT is given one piece, which it may fuse.
 PARTS: Final[Mapping[str, int]] = {"split": 4, "whole": 1}
 
 
