@@ -5,7 +5,7 @@ graph without shapes: tokens are rows of a matrix from the first block to the la
 registers and positions are one table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -13,8 +13,9 @@ from timm.layers.mlp import GluMlp
 from torch import Tensor
 from torch.nn.functional import pad, silu
 
-# Heads of the base model; the large one has 16.
-MOST_IN_TURN: Final = 12
+# How many heads may come one after the other, by the contracts' parameter `attention`: those of the
+# base model, the large one has 16; or none.
+MOST_IN_TURN: Final[Mapping[str, int]] = {"split": 12, "whole": 0}
 
 
 class Features(torch.nn.Module):
@@ -27,6 +28,7 @@ class Features(torch.nn.Module):
         vit: timm's `VisionTransformer`, of any size; its parts are used, not its code.
         positions: float32 [P, D], for the patches of this size.
         outputs: Some of the three names.
+        most_in_turn: Up to how many heads come one after the other; see `Attention`.
 
     Raises:
         ValueError: The network is not of DINOv2's kind.
@@ -34,13 +36,17 @@ class Features(torch.nn.Module):
 
     table: Tensor
 
-    def __init__(self, vit: Any, positions: Tensor, outputs: Sequence[str]) -> None:
+    def __init__(
+        self, vit: Any, positions: Tensor, outputs: Sequence[str], *, most_in_turn: int
+    ) -> None:
         super().__init__()
         check_configuration(vit)
         first = first_tokens(vit)
         self.register_buffer("table", torch.cat([first, positions]))
         self.project = vit.patch_embed.proj
-        self.blocks = torch.nn.ModuleList(Block(block, len(self.table)) for block in vit.blocks)
+        self.blocks = torch.nn.ModuleList(
+            Block(block, len(self.table), most_in_turn) for block in vit.blocks
+        )
         self.norm = vit.norm
         kinds = {"cls_token": 1, "register_tokens": len(first) - 1, "patch_tokens": len(positions)}
         self.kinds = {name: count for name, count in kinds.items() if count}
@@ -65,10 +71,10 @@ class Features(torch.nn.Module):
 class Block(torch.nn.Module):
     """A block of the network, on tokens [B * N, D]."""
 
-    def __init__(self, upstream: Any, count: int) -> None:
+    def __init__(self, upstream: Any, count: int, most_in_turn: int) -> None:
         super().__init__()
         self.norms = torch.nn.ModuleList([upstream.norm1, upstream.norm2])
-        self.attention = Attention(upstream.attn, count)
+        self.attention = Attention(upstream.attn, count, most_in_turn)
         gated = isinstance(upstream.mlp, GluMlp)
         self.feed_forward = GatedFeedForward(upstream.mlp) if gated else upstream.mlp
         self.scales = torch.nn.ModuleList([upstream.ls1, upstream.ls2])
@@ -89,12 +95,14 @@ class Attention(torch.nn.Module):
     halves, as if of two pictures, for a runtime that deals out whole matrices to its threads.
 
     A larger model's attention is a smaller share of its work, and its many heads would be so many
-    nodes that a runtime takes seconds to open the graph: there all heads come at once.
+    nodes that a runtime takes seconds to open the graph: there all heads come at once. So they do
+    for TensorRT, which may fuse attention that is in one piece.
     """
 
-    def __init__(self, upstream: Any, count: int) -> None:
+    def __init__(self, upstream: Any, count: int, most_in_turn: int) -> None:
         super().__init__()
         self.heads = int(upstream.num_heads)
+        self.one_by_one = self.heads <= most_in_turn
         self.scale = float(upstream.scale)
         self.count = count
         self.inner, self.outer = upstream.qkv, upstream.proj
@@ -102,7 +110,7 @@ class Attention(torch.nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map float32 [B * N, D] to the same."""
         mapped = self.inner(tokens)
-        means = self.in_turn(mapped) if self.heads <= MOST_IN_TURN else self.at_once(mapped)
+        means = self.in_turn(mapped) if self.one_by_one else self.at_once(mapped)
         result: Tensor = self.outer(means.reshape(-1, int(tokens.shape[1])))
         return result
 

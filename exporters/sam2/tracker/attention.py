@@ -13,6 +13,7 @@ the product with the queries wants them.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -22,19 +23,26 @@ from exporters.sam2.tracker.tables import fixed_product, rotary_positions
 
 Table = tuple[Tensor, Tensor]
 
-# Weights of 4096 queries for seven frames' 28,736 keys take 471 MB, more than once. A quarter at a
-# time costs no speed; many small parts do.
-PARTS: Final = 4
+# In how many parts queries look at memory, by the contracts' parameter `attention`. The weights of
+# 4096 queries for seven frames' 28,736 keys take 471 MB, more than once. On a CPU a quarter at a
+# time costs no speed; many small parts do. TensorRT is given one piece, which it may fuse.
+PARTS: Final[Mapping[str, int]] = {"split": 4, "whole": 1}
 
 
 class MemoryAttention(torch.nn.Module):
-    """Upstream's `MemoryAttention` (arXiv 2408.00714, section 4) for memory kept in two parts."""
+    """Upstream's `MemoryAttention` (arXiv 2408.00714, section 4) for memory kept in two parts.
 
-    def __init__(self, upstream: Any, side: int) -> None:
+    Args:
+        upstream: Upstream's module.
+        side: Cells along each side of a frame's map.
+        parts: In how many equal parts queries attend to memory, one after the other; divides N.
+    """
+
+    def __init__(self, upstream: Any, side: int, *, parts: int) -> None:
         super().__init__()
         if not (upstream.pos_enc_at_input and upstream.batch_first):
             raise ValueError("memory attention that does not add positions to its input")
-        self.layers = torch.nn.ModuleList(_Layer(layer) for layer in upstream.layers)
+        self.layers = torch.nn.ModuleList(_Layer(layer, parts) for layer in upstream.layers)
         self.norm = upstream.norm
         theta = float(upstream.layers[0].self_attn.compute_cis.keywords["theta"])
         self.cosines, self.sines = rotary_positions(side, int(upstream.d_model), theta)
@@ -77,7 +85,7 @@ class MemoryAttention(torch.nn.Module):
 class _Layer(torch.nn.Module):
     """Self-attention, cross-attention to the memory, and a feed-forward network, each normed."""
 
-    def __init__(self, upstream: Any) -> None:
+    def __init__(self, upstream: Any, parts: int) -> None:
         super().__init__()
         placed = (
             upstream.pos_enc_at_attn,
@@ -88,7 +96,7 @@ class _Layer(torch.nn.Module):
             raise ValueError("a memory attention layer of an unknown kind")
         self.norms = torch.nn.ModuleList([upstream.norm1, upstream.norm2, upstream.norm3])
         self.own = _Attention(upstream.self_attn)
-        self.memory = _Attention(upstream.cross_attn_image, PARTS)
+        self.memory = _Attention(upstream.cross_attn_image, parts)
         self.wide, self.narrow = upstream.linear1, upstream.linear2
 
     def forward(

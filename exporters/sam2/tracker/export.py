@@ -8,6 +8,7 @@ import torch
 
 from exporters.graphs.tracing import Graph
 from exporters.sam2.model import load_model
+from exporters.sam2.tracker.attention import PARTS
 from exporters.sam2.tracker.memory_attention import (
     ExtendedMemoryAttention,
     StaticMemoryAttention,
@@ -31,8 +32,8 @@ OBJECTS, FRAMES, POINTERS, POINTS = 2, 3, 4, 5
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
     """Return the four graphs of a tracker, with zeros as examples.
 
-    Reads `config`, `overrides`, `options.extended`, and of the extended contract `options.static`,
-    of the other `options.double_sigmoid`.
+    Reads `config`, `overrides`, `attention`, `options.extended`, and of the extended contract
+    `options.static`, of the other `options.double_sigmoid`.
     """
     sam: Any = load_model(params["config"], params["overrides"], weights)
     check_configuration(sam)
@@ -49,6 +50,7 @@ def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
     features = feature.expand(OBJECTS, -1, -1, -1).contiguous()
     mask = torch.zeros(OBJECTS, 1, 4 * side, 4 * side)
     extended = bool(params["options"]["extended"])
+    parts = PARTS[params["attention"]]
     encoder = ImageEncoder(sam, side, positions=not extended)
     graphs: dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]
     graphs = {"image_encoder": (encoder, (torch.zeros(1, 3, size, size),))}
@@ -71,7 +73,7 @@ def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
                 ExtendedMaskDecoder(sam),
                 (*prompts, features, *high_res, mask, torch.ones(OBJECTS)),
             ),
-            "memory_attention": (attention(sam, side), (feature, *bank)),
+            "memory_attention": (attention(sam, side, parts=parts), (feature, *bank)),
             "memory_encoder": (
                 ExtendedMemoryEncoder(sam),
                 (mask[:objects], torch.ones(objects), feature, torch.zeros(objects, 1)),
@@ -83,7 +85,7 @@ def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
         graphs |= {
             "mask_decoder": (TrackerMaskDecoder(sam), (*prompts, features, *high_res)),
             "memory_attention": (
-                TrackerMemoryAttention(sam, side),
+                TrackerMemoryAttention(sam, side, parts=parts),
                 (
                     feature,
                     torch.zeros(side**2, 1, width),

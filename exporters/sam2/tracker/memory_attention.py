@@ -60,9 +60,9 @@ class TrackerMemoryAttention(torch.nn.Module):
     steps: Tensor
     first: Tensor
 
-    def __init__(self, sam: Any, side: int) -> None:
+    def __init__(self, sam: Any, side: int, *, parts: int) -> None:
         super().__init__()
-        self.attention = MemoryAttention(sam.memory_attention, side)
+        self.attention = MemoryAttention(sam.memory_attention, side, parts=parts)
         self.times = PointerTimes(sam)
         self.no_memory = sam.no_mem_embed
         self.side = side
@@ -102,9 +102,9 @@ class PlacedMemoryAttention(torch.nn.Module):
 
     codes: Tensor
 
-    def __init__(self, sam: Any, side: int) -> None:
+    def __init__(self, sam: Any, side: int, *, parts: int) -> None:
         super().__init__()
-        self.attention = MemoryAttention(sam.memory_attention, side)
+        self.attention = MemoryAttention(sam.memory_attention, side, parts=parts)
         self.times = PointerTimes(sam)
         self.positions = sine_positions(side, int(sam.hidden_dim))
         self.places = sine_positions(side, int(sam.mem_dim))
@@ -161,8 +161,8 @@ class StaticMemoryAttention(PlacedMemoryAttention):
     of no memory added.
     """
 
-    def __init__(self, sam: Any, side: int) -> None:
-        super().__init__(sam, side)
+    def __init__(self, sam: Any, side: int, *, parts: int) -> None:
+        super().__init__(sam, side, parts=parts)
         self.no_memory = sam.no_mem_embed
 
     def forward(

@@ -24,6 +24,7 @@ from bench.sides.public_attention import (
 )
 from bench.sides.side import Floats, Inputs, peak_bytes
 from exporters.sam2.model import build_model, load_model
+from exporters.sam2.tracker.attention import PARTS
 from exporters.sam2.tracker.memory_attention import TrackerMemoryAttention
 from exporters.weights.random import draw_weights
 
@@ -89,7 +90,11 @@ def test_all_sides_compute_the_same(sam: Any, public: Path, frames: int, pointer
     inputs = make_inputs(frames, pointers, SIDE)
     with torch.inference_mode():
         eager = attend(sam, *tensors_of(inputs)).numpy()
-        ours = TrackerMemoryAttention(sam, SIDE).eval()(*tensors_of(inputs)).numpy()
+        ours = (
+            TrackerMemoryAttention(sam, SIDE, parts=PARTS["split"])
+            .eval()(*tensors_of(inputs))
+            .numpy()
+        )
     assert eager.std() > 0.1
     assert apart(run_graph(public, inputs), eager) < 1e-5
     assert apart(ours, eager) < 1e-5

@@ -100,7 +100,12 @@ class Dinov2s:
         return Reference(done["cases.json"], done["tensors.safetensors"])
 
     def export_params(
-        self, model: str, size: str = NATIVE, contract: str = "features", opset: int = OPSET
+        self,
+        model: str,
+        size: str = NATIVE,
+        contract: str = "features",
+        opset: int = OPSET,
+        attention: str = "split",
     ) -> dict[str, Any]:
         """What the stage `export` is given."""
         golden = fill_contract(model, size, contract)
@@ -111,12 +116,15 @@ class Dinov2s:
             "graphs": golden["graphs"],
             "opset": opset,
             "size": size,
+            "attention": attention,
             "upstream": UPSTREAM,
         }
 
-    def _traced(self, model: str, size: str, contract: str, opset: int, threads: int) -> Done:
-        provider = "exporters.dinov2.features.export"
-        return self._export(provider, self.export_params(model, size, contract, opset), threads)
+    def _traced(
+        self, model: str, size: str, contract: str, opset: int, threads: int, attention: str
+    ) -> Done:
+        params = self.export_params(model, size, contract, opset, attention)
+        return self._export("exporters.dinov2.features.export", params, threads)
 
     def _graphs(
         self,
@@ -126,9 +134,10 @@ class Dinov2s:
         opset: int = OPSET,
         simplifier: str = "onnxsim",
         threads: int = 1,
+        attention: str = "split",
     ) -> dict[str, Path]:
         """The converted graph's files by name."""
-        traced = self.traced(model, size, contract, opset, threads)
+        traced = self.traced(model, size, contract, opset, threads, attention)
         params = self.export_params(model, size, contract, opset)
         return self._convert(traced, params, simplifier, threads)
 

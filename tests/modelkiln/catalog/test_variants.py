@@ -31,6 +31,31 @@ def test_a_flag_with_several_values_makes_several_targets() -> None:
     ]
 
 
+def test_attention_in_one_piece_is_for_the_contracts_that_split_it() -> None:
+    """SAM's image encoder and its decoders have nothing that is split."""
+    whole = [stem for stem, one in CATALOG.contracts.items() if "attention" in one.parameters]
+    assert sorted(whole) == [
+        "features",
+        "features-reg4",
+        "tracker",
+        "tracker-ex",
+        "tracker-ex-sam2.0",
+        "tracker-legacy",
+        "tracker-sam2.0",
+        "treedect-features",
+    ]
+    for stem in whole:
+        parameter = CATALOG.contracts[stem].parameters["attention"]
+        assert (parameter.default, parameter.stages) == ("split", ("export",))
+    model = "sam2.1_hiera_tiny"
+    assert names(f"{model}/tracker-ex@whole.static/onnx-fp32") == [
+        f"{model}/tracker-ex@static.whole/onnx-fp32"
+    ]
+    assert names(f"{model}/tracker-*/onnx-fp32", f"{model}/image/onnx-fp32", attention="whole") == [
+        f"{model}/{one}/onnx-fp32" for one in ("tracker-ex@whole", "tracker-legacy@whole", "image")
+    ]
+
+
 def test_a_target_s_own_variant_goes_before_a_flag_with_several_values() -> None:
     assert names("dinov2_vits14/features@224x224/onnx-fp32", size="448x448,518x322") == [
         "dinov2_vits14/features@224x224/onnx-fp32"

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
+from exporters.graphs.sessions import Session
 from exporters.graphs.structure import count_ops
 from tests.exporters.dinov2.models import NATIVE, OTHER, SHRUNKEN, Dinov2s
 
@@ -57,6 +59,39 @@ def test_operators_are_few_and_whole(
     else:
         assert (ops.get("Gelu", 0), ops.get("Erf", 0)) == ((3, 0) if opset >= 20 else (0, 3))
     assert [(one.domain, one.version) for one in graph.opset_import] == [("", opset)]
+
+
+# Of the giant's sixteen heads none are split, whatever is asked for.
+@pytest.mark.parametrize(
+    ("model", "size", "contract", "opset", "heads"),
+    [
+        ("dinov2_vits14", NATIVE, "features", 18, 3),
+        ("dinov2_vits14_reg4", OTHER, "treedect-features", 18, 3),
+        ("dinov2_vitg14_reg4", NATIVE, "features", 20, 1),
+    ],
+)
+def test_attention_in_one_piece_is_the_same_in_fewer_products(
+    model: str, size: str, contract: str, opset: int, heads: int, dinov2s: Dinov2s
+) -> None:
+    split = dinov2s.graphs(model, size, contract, opset)
+    whole = dinov2s.graphs(model, size, contract, opset, attention="whole")
+    paths = [one["features.onnx"] for one in (split, whole)]
+    before, after = (count_ops(onnx.load_model(path)) for path in paths)
+    # Two products and a mean for each of three blocks, not for each head.
+    assert after["Softmax"] == 3
+    assert before["Softmax"] == 3 * heads
+    assert before["MatMul"] - after["MatMul"] == 3 * (heads - 1) * 2
+    (image,) = onnx.load_model(paths[0]).graph.input
+    dims = [2, *(dim.dim_value for dim in image.type.tensor_type.shape.dim[1:])]
+    inputs = {image.name: np.random.default_rng(0).standard_normal(dims, np.float32)}
+    one, other = (Session(path, 1).run(inputs) for path in paths)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert value.std() > 0.1
+        assert np.abs(value - other[name]).max() <= 1e-6 * np.abs(value).max()
+    done = dinov2s.verify(whole, model, size, contract, opset)
+    worst = done.metrics["summary"]["worst"]
+    assert all(check["relative"] <= 2e-6 for check in worst.values())
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def make_network(model: str, *, native: int = 70, heads: int = 3) -> Any:
     return network
 
 
-def make_features(network: Any, *outputs: str) -> Features:
-    patches = int(network.patch_embed.num_patches)
-    return Features(network, network.pos_embed[0, -patches:], outputs).eval()
+def make_features(network: Any, *outputs: str, attention: str = "split") -> Features:
+    positions = network.pos_embed[0, -int(network.patch_embed.num_patches) :]
+    return Features(network, positions, outputs, most_in_turn=MOST_IN_TURN[attention]).eval()
 
 
 def make_pictures(network: Any, count: int = 2) -> Tensor:
@@ -102,7 +102,7 @@ def test_heads_in_turn_and_at_once_are_the_same(count: int) -> None:
     upstream: Any = nn.Module()
     upstream.num_heads, upstream.scale = heads, 0.25
     upstream.qkv = upstream.proj = nn.Identity()
-    attention = Attention(upstream, count)
+    attention = Attention(upstream, count, heads)
     mapped = torch.randn(
         3 * count, 3 * heads * channels, generator=torch.Generator().manual_seed(0)
     )
@@ -111,9 +111,11 @@ def test_heads_in_turn_and_at_once_are_the_same(count: int) -> None:
     torch.testing.assert_close(one.reshape(-1), other.reshape(-1))
 
 
-@pytest.mark.parametrize(("heads", "products"), [(MOST_IN_TURN, 12), (16, 1)])
-def test_many_heads_come_at_once(
-    heads: int, products: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "heads", "products"), [("split", 12, 12), ("split", 16, 1), ("whole", 12, 1)]
+)
+def test_many_heads_come_at_once_and_all_where_nothing_is_split(
+    kind: str, heads: int, products: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Tensor] = []
 
@@ -122,7 +124,8 @@ def test_many_heads_come_at_once(
         return query
 
     monkeypatch.setattr(modules, "attend", attend)
-    attention = make_features(make_network(SMALL, heads=heads), *NAMES).blocks[0].attention
+    network = make_network(SMALL, heads=heads)
+    attention = make_features(network, *NAMES, attention=kind).blocks[0].attention
     attention(torch.zeros(attention.count, 48))
     assert len(calls) == products
 

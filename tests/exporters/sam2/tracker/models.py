@@ -83,6 +83,7 @@ class Trackers:
         self.weights = cache(self._weights)
         self.reference = cache(self._reference)
         self.graphs = cache(self._graphs)
+        self.whole = cache(self._whole)
         self.verify = cache(self._verify)
 
     def _weights(self, generation: str) -> Path:
@@ -158,11 +159,21 @@ class Trackers:
 
     def mutant(self, contract: str, graph: str, mutation: str) -> dict[str, Path]:
         """A contract's graphs, one of them traced anew with a fault in it."""
-        params = self._export_params(contract, OPSET)
+        provider = "tests.exporters.sam2.tracker.mutants"
+        return self._with_another(contract, graph, provider, mutation=mutation)
+
+    def _whole(self, contract: str) -> dict[str, Path]:
+        """A contract's graphs, that of memory attention traced anew with attention in one piece."""
+        provider = "exporters.sam2.tracker.export"
+        return self._with_another(contract, "memory_attention", provider, attention="whole")
+
+    def _with_another(
+        self, contract: str, graph: str, provider: str, **changes: Any
+    ) -> dict[str, Path]:
+        """A contract's graphs, one of them as traced from other parameters."""
+        params = {**self._export_params(contract, OPSET), **changes}
         params["graphs"] = [one for one in params["graphs"] if one["name"] == graph]
-        traced = self._export(
-            contract, "tests.exporters.sam2.tracker.mutants", {**params, "mutation": mutation}
-        )
+        traced = self._export(contract, provider, params)
         file = params["graphs"][0]["file"]
         return {**self.graphs(contract), file: traced[file]}
 
@@ -181,6 +192,7 @@ class Trackers:
             "contract": golden["name"],
             "options": golden["options"],
             "opset": opset,
+            "attention": "split",
             "graphs": golden["graphs"],
             "upstream": UPSTREAM,
         }

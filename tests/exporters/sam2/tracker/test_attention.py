@@ -68,7 +68,7 @@ def test_several_heads_are_refused() -> None:
 
 def test_other_kinds_of_upstream_are_refused() -> None:
     with pytest.raises(ValueError, match="does not add positions"):
-        MemoryAttention(SimpleNamespace(pos_enc_at_input=False, batch_first=True), 4)
+        MemoryAttention(SimpleNamespace(pos_enc_at_input=False, batch_first=True), 4, parts=1)
     kind = {
         "pos_enc_at_attn": False,
         "pos_enc_at_cross_attn_queries": False,
@@ -76,4 +76,4 @@ def test_other_kinds_of_upstream_are_refused() -> None:
         "activation_str": "gelu",
     }
     with pytest.raises(ValueError, match="of an unknown kind"):
-        _Layer(SimpleNamespace(**kind))
+        _Layer(SimpleNamespace(**kind), 1)

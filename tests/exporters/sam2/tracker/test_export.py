@@ -3,12 +3,16 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto
 
+from exporters.graphs.sessions import Session
 from exporters.graphs.structure import count_ops
 from tests.exporters.sam2.tracker.models import CONTRACTS, OPSET, Trackers
 from tests.exporters.shrunken import SIZE, run_stage, shrink
@@ -89,6 +93,38 @@ def test_attention_is_real_and_plain(contract: str, trackers: Trackers) -> None:
     # A static bank takes nothing from empty slots: of four inputs, and of what it makes of them.
     assert ops.get("Where", 0) == (5 if "static" in contract else 0)
     assert ops.get("Shape", 0) <= (0 if "static" in contract else 2)
+
+
+def _drawn_memory(contract: str) -> dict[str, NDArray[Any]]:
+    """What memory attention takes: two objects where it may, two frames and three pointers."""
+    random = np.random.default_rng(0)
+    (golden,) = (one for one in shrink(contract)["graphs"] if one["name"] == "memory_attention")
+    sizes = {"batch": 2, "num_frames": 2, "buff_size": 2, "num_pointers": 3, "num": 3}
+    sizes["buff_size_embed"] = 2 * CELLS + 3 * 4
+    drawn: dict[str, NDArray[Any]] = {}
+    for value in golden["inputs"]:
+        dims = [sizes.get(dim, dim) for dim in value["dims"]]
+        drawn[value["name"]] = np.asarray(random.standard_normal(dims), np.float32)
+    if "frames_ago" in drawn:
+        drawn["frames_ago"] = random.integers(0, 7, drawn["frames_ago"].shape)
+        drawn["obj_ptr_positions"] = np.abs(drawn["obj_ptr_positions"])
+    return drawn
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_attention_in_one_piece_is_the_same_in_fewer_products(
+    contract: str, trackers: Trackers
+) -> None:
+    """Of the two attentions of each of four layers, one comes in four parts."""
+    files = [one(contract)["memory_attention.onnx"] for one in (trackers.graphs, trackers.whole)]
+    split, whole = (count_ops(onnx.load_model(path)) for path in files)
+    assert whole["Softmax"] == 2 * 4
+    assert split["MatMul"] - whole["MatMul"] == 4 * 3 * 2
+    assert split["Softmax"] - whole["Softmax"] == 4 * 3
+    inputs = _drawn_memory(contract)
+    one, other = (Session(path, 1).run(inputs)["image_embed"] for path in files)
+    assert one.shape == other.shape and one.std() > 0.1
+    assert np.abs(one - other).max() <= 1e-6 * np.abs(one).max()
 
 
 def test_another_process_with_other_threads_writes_the_same_bytes(trackers: Trackers) -> None:

@@ -33,6 +33,17 @@ def test_another_opset_is_another_trace(steps: Steps) -> None:
     assert opsets == {f"{NAME}/image/export": 18, f"{NAME}/image@opset20/export": 20}
 
 
+def test_attention_in_one_piece_is_another_trace_and_the_same_reference(steps: Steps) -> None:
+    names = ("tracker", "tracker@whole")
+    found = steps(*(f"{MODEL}/{one}/onnx-fp32" for one in names))
+    asked = [found[f"{NAME}/{one}/export"].params["attention"] for one in names]
+    assert asked == ["split", "whole"]
+    graphs = [found[f"{NAME}/{one}/export"].params["graphs"] for one in names]
+    assert graphs[0] == graphs[1]
+    stages = [one.stage for one in found.values()]
+    assert [stages.count(one) for one in ("convert", "reference", "verify")] == [2, 1, 2]
+
+
 def test_graphs_and_options_are_those_of_the_parameters_values(steps: Steps) -> None:
     found = steps(f"{MODEL}/tracker-ex/onnx-fp32", f"{MODEL}/tracker-ex@static/onnx-fp32")
     dynamic, static = (found[f"{NAME}/{one}/export"] for one in ("tracker-ex", "tracker-ex@static"))
