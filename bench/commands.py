@@ -67,7 +67,7 @@ def bench_engine(kiln: Kiln, target: str = "", *, rounds: int = 3, as_json: bool
 
     # What comes first may take minutes.
     require_rounds(rounds)
-    with _workspace(kiln) as workspace:
+    with _workspace(kiln, parameters=True) as workspace:
         source = engine_sides.find_source_graphs(kiln, target or ENGINES)
         bench = engine.Bench(
             python=kiln.provisioner.python(source.environment),
@@ -301,8 +301,9 @@ def _hand_out(
 
 
 @contextmanager
-def _workspace(kiln: Kiln) -> Iterator[Path]:
-    if kiln.options.parameters:
+def _workspace(kiln: Kiln, *, parameters: bool = False) -> Iterator[Path]:
+    """Give an empty folder; refuse parameters unless the bench takes a target of the user's."""
+    if kiln.options.parameters and not parameters:
         raise UsageError(
             f"A bench takes no {', '.join(f'--{name}' for name in kiln.options.parameters)}.",
             "Its figures are those of the default target.",

@@ -66,10 +66,8 @@ def quantize(kiln: "Kiln", pictures: int = 8, rounds: int = 5, json: bool = Fals
 
 @command(
     "engine",
-    parameters=False,
     help={
-        "target": "whose engines (default: sam2.1_hiera_tiny/image/rtx-fp16); its variant says for"
-        " which GPUs and shapes",
+        "target": "whose engines (default: sam2.1_hiera_tiny/image/rtx-fp16)",
         "rounds": "engines that each side builds of each graph; the median counts",
     },
 )

@@ -33,6 +33,23 @@ class Log(trt.ILogger):  # type: ignore[misc]
         self.lines.append(text)
 
 
+def apply_shapes(builder: Any, network: Any, shapes: dict[str, Any]) -> Any:
+    """Give inputs the dims that are fixed; return a profile of the others, None where there are
+    none.
+    """
+    profile = None
+    for index in range(network.num_inputs):
+        value = network.get_input(index)
+        if value.name in shapes:
+            low, best, high = shapes[value.name]
+            value.shape = [a if a == c else -1 for a, c in zip(low, high, strict=True)]
+            if low != high:
+                if profile is None:
+                    profile = builder.create_optimization_profile()
+                profile.set_shape(value.name, low, best, high)
+    return profile
+
+
 def build(settings: dict[str, Any], graph: Path, out: Path) -> dict[str, Any]:
     """Build the engine of a graph and write it; return what it took."""
     log = Log()
@@ -53,17 +70,8 @@ def build(settings: dict[str, Any], graph: Path, out: Path) -> dict[str, Any]:
         config.num_compute_capabilities = len(settings["gpus"])
         for index, name in enumerate(settings["gpus"]):
             config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), index)
-    profile = builder.create_optimization_profile()
-    ranged = False
-    for index in range(network.num_inputs):
-        value = network.get_input(index)
-        low, best, high = settings["shapes"].get(value.name, [None] * 3)
-        if low == high and low:
-            value.shape = low
-        elif low:
-            profile.set_shape(value.name, low, best, high)
-            ranged = True
-    if ranged:
+    profile = apply_shapes(builder, network, settings["shapes"])
+    if profile is not None:
         config.add_optimization_profile(profile)
 
     plan = builder.build_serialized_network(network, config)

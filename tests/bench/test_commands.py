@@ -99,7 +99,7 @@ def test_engines_of_the_default_or_of_a_named_target_are_measured(
     target: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    kiln = make_kiln()
+    kiln = make_kiln(parameters={"gpu": "sm89"})
     commands.bench_engine(kiln, target, rounds=4)
     assert engines["name"] == (target or "sam2.1_hiera_tiny/image/rtx-fp16")
     assert engines["rounds"] == 4

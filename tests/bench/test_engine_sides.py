@@ -73,6 +73,17 @@ def test_the_script_is_told_shapes_and_settings_alone(kiln: Kiln, built: list[st
     assert low[0] <= best[0] < high[0]
 
 
+def test_flags_choose_gpus_and_shapes(tmp_path: Path, built: list[str]) -> None:
+    given: Any = {"gpu": "sm86", "profile": "num_points=3"}
+    kiln = Kiln(Options(parameters=given), artifacts=tmp_path)
+    source = find_source_graphs(kiln, "sam2.1_hiera_tiny/image/rtx-fp16")
+    # Of official weights, which are not in the cache, the flags are not forgotten.
+    assert built == ["sam2.1_hiera_tiny+random0/image/onnx-fp16"]
+    told = source.settings("decoder")
+    assert told["gpus"] == ["sm86"]
+    assert [one[1] for one in told["shapes"]["point_coords"]] == [3, 3, 3]
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

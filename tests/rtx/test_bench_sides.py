@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from onnx import helper
 
 from bench.sides import engine as ours
 from bench.sides import engine_plain as theirs
 from exporters.protocol import StageError
 from exporters.stages import engine
+from exporters.tensorrt.build import apply_shapes
 from exporters.tensorrt.header import read_header
-from tests.rtx.small_graphs import WIDTH, write_fp16, write_fp32
+from exporters.tensorrt.network import Network
+from tests.rtx.small_graphs import WIDTH, weights, write, write_fp16, write_fp32
 from tests.rtx.small_steps import SHAPES, make_step
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -79,6 +82,20 @@ def test_a_range_takes_as_much_memory_on_both_sides(tmp_path: Path) -> None:
     assert {name: mine[name] for name in FIGURES} == {name: other[name] for name in FIGURES}
     fixed, _, _, _ = build_both(tmp_path / "fixed", shapes=SHAPES)
     assert fixed["activation_memory"] != mine["activation_memory"]
+
+
+def test_an_axis_of_one_size_is_fixed_beside_one_with_a_range(trt: Any, tmp_path: Path) -> None:
+    """As the stage does it: the compiler makes another engine of an axis that is open."""
+    nodes = [helper.make_node("MatMul", ["x", "first"], ["y"])]
+    path = write(tmp_path / "a.onnx", nodes, [weights("first")], dims=["batch", "rows", WIDTH])
+    shapes = {"x": [[2, 1, WIDTH], [2, 4, WIDTH], [2, 8, WIDTH]]}
+    mine, other = Network(trt, path, path.name), Network(trt, path, path.name)
+    apply_shapes(mine, shapes, path.name)
+    profile = theirs.apply_shapes(other.builder, other.definition, shapes)
+    assert other.inputs == mine.inputs and other.inputs[0].dims == (2, -1, WIDTH)
+    assert [list(one) for one in profile.get_shape("x")] == shapes["x"]
+    fixed = {"x": [[2, 8, WIDTH]] * 3}
+    assert theirs.apply_shapes(other.builder, other.definition, fixed) is None
 
 
 def test_our_side_checks_what_the_script_takes(tmp_path: Path) -> None:
