@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file, save_file
 
 from exporters.checks.parity import Check
-from exporters.checks.reference import Reference
+from exporters.checks.reference import Arrays, Reference, Run
 from exporters.checks.runtime import Runtime
+from exporters.sam2.tracker.export import build_graphs
 from exporters.sam2.tracker.verify import check
+from tests.exporters.sam2.tracker.mutants import mutate
 from tests.exporters.shrunken import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
 
 # All four layers of memory attention, so that two that were swapped can be told apart.
@@ -38,6 +41,7 @@ CONTRACTS: Final = {
     "tracker-ex@static": "sam2.1",
     "tracker-ex-sam2.0@static": "sam2.0",
 }
+LEGACY: Final = "tracker-legacy"
 # Axes that are free have no size of their own: the ends, which may be mistaken for a plain value or
 # for the most that there is, and sizes between them.
 GRID: Final[Mapping[str, Any]] = {
@@ -83,7 +87,9 @@ class Trackers:
         self.weights = cache(self._weights)
         self.reference = cache(self._reference)
         self.graphs = cache(self._graphs)
+        self.runtime = cache(self._runtime)
         self.verify = cache(self._verify)
+        self._modules = cache(self._build_modules)
 
     def _weights(self, generation: str) -> Path:
         """Random weights that see some objects on some frames, and not always clearly."""
@@ -131,10 +137,14 @@ class Trackers:
     def _graphs(self, contract: str, opset: int = OPSET, threads: int = 1) -> dict[str, Path]:
         """The converted graphs of a contract by their files' names.
 
-        Where a value of a parameter changes some of them, the others are made but once.
+        Where a contract or a value of a parameter changes some of them, the others are made but
+        once.
         """
-        stem = contract.partition("@")[0]
+        stem = "tracker" if contract == LEGACY else contract.partition("@")[0]
         same = shrink(stem)["graphs"] if stem != contract else []
+        if contract == LEGACY:
+            # Its graphs are told to be the same, and one computes something else.
+            same = [graph for graph in same if graph["name"] != "memory_encoder"]
         graphs = [graph for graph in shrink(contract)["graphs"] if graph not in same]
         params = {**self._export_params(contract, opset), "graphs": graphs}
         provider = "exporters.sam2.tracker.export"
@@ -156,6 +166,12 @@ class Trackers:
         others = self.graphs(stem) if same else {}
         return {**others, **{file: done[file] for file in files}}
 
+    def _runtime(self, contract: str) -> Runtime:
+        """Sessions of a contract's graphs."""
+        files = self.graphs(contract)
+        named = {graph["name"]: files[graph["file"]] for graph in shrink(contract)["graphs"]}
+        return Runtime(named, threads=1)
+
     def mutant(self, contract: str, graph: str, mutation: str) -> dict[str, Path]:
         """A contract's graphs, one of them traced anew with a fault in it."""
         params = self._export_params(contract, OPSET)
@@ -165,6 +181,28 @@ class Trackers:
         )
         file = params["graphs"][0]["file"]
         return {**self.graphs(contract), file: traced[file]}
+
+    def _build_modules(self, contract: str) -> dict[str, Any]:
+        params, weights = self._export_params(contract, OPSET), self.weights(CONTRACTS[contract])
+        return {name: graph.module for name, graph in build_graphs(params, weights).items()}
+
+    def run_modules(self, contract: str, mutation: str = "") -> Run:
+        """The modules that are traced, run by PyTorch on upstream without patches."""
+        modules = copy.deepcopy(self._modules(contract))
+        if mutation:
+            mutate(modules, mutation)
+        graphs = {graph["name"]: graph for graph in shrink(contract)["graphs"]}
+
+        def run(graph: str, inputs: Mapping[str, Any]) -> Arrays:
+            inputs_of, outputs_of = (
+                [value["name"] for value in graphs[graph][side]] for side in ("inputs", "outputs")
+            )
+            with torch.no_grad():
+                found = modules[graph](*(torch.tensor(inputs[name]) for name in inputs_of))
+            values = [found] if isinstance(found, torch.Tensor) else found
+            return {name: one.numpy() for name, one in zip(outputs_of, values, strict=True)}
+
+        return run
 
     def _export(
         self, contract: str, provider: str, params: Mapping[str, Any], threads: int = 1
@@ -193,13 +231,16 @@ class Trackers:
     def first_fault(
         self,
         contract: str,
-        files: Mapping[str, Path],
+        given: Run | Mapping[str, Path],
         cut: Callable[[dict[str, Any]], None],
+        *,
+        graph: str = "",
         **tolerances: float,
     ) -> Check | None:
         """The first comparison that fails, in the order of `verify`; None where none does.
 
         `cut` may take cases out of the reference's document; tolerances may be other than usual.
+        Where a graph is named, the others are not compared by themselves.
         """
         golden = shrink(contract)
         golden["tolerances"] |= tolerances
@@ -207,9 +248,16 @@ class Trackers:
         document = copy.deepcopy(dict(reference.document))
         cut(document)
         reference.document = document
-        named = {graph["name"]: files[graph["file"]] for graph in golden["graphs"]}
-        runtime = Runtime(named, threads=1)
-        return next((one for one in check(runtime.run, golden, reference) if not one.ok), None)
+        names = {one["name"]: one["file"] for one in golden["graphs"]}
+        if graph:
+            reference.untouched = frozenset(names) - {graph}
+        if isinstance(given, Mapping):
+            alone = graph and not document["loop"]["frames"]
+            used = {graph: names[graph]} if alone else names
+            run = Runtime({name: given[file] for name, file in used.items()}, threads=1).run
+        else:
+            run = given
+        return next((one for one in check(run, golden, reference) if not one.ok), None)
 
     def _verify(self, contract: str) -> Done:
         """Verifies a contract's graphs in a process of its own."""
