@@ -1,22 +1,29 @@
 """A shrunken tracker of each generation, taken through the stages once for all tests."""
 
 import copy
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from safetensors.numpy import load_file, save_file
 
 from exporters.checks.parity import Check
-from exporters.checks.reference import Arrays, Reference, Run
+from exporters.checks.reference import Reference, Run
 from exporters.checks.runtime import Runtime
-from exporters.sam2.tracker.export import build_graphs
 from exporters.sam2.tracker.verify import check
-from tests.exporters.sam2.tracker.mutants import mutate
-from tests.exporters.shrunken import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
+from tests.exporters.faults import Found, find_faults
+from tests.exporters.shrunken import (
+    ARCHITECTURE,
+    PATCHES,
+    ROOT,
+    UPSTREAM,
+    Done,
+    run_stage,
+    shrink,
+)
 
 # All four layers of memory attention, so that two that were swapped can be told apart.
 OVERRIDES: Final = [one for one in ARCHITECTURE["overrides"] if "num_layers" not in one]
@@ -75,6 +82,12 @@ _URGENCY: Final = 10
 _TIMES: Final = "obj_ptr_tpos_proj.weight"
 
 
+def leave_out_loop(document: dict[str, Any]) -> None:
+    """Faults are to be seen in the graph that has them, not in what becomes of the video."""
+    document["loop"]["frames"] = 0
+    document["pictures"] = document["pictures"][:1]
+
+
 class Trackers:
     """Weights, references, graphs and verifications, each made when it is first asked for.
 
@@ -89,7 +102,7 @@ class Trackers:
         self.graphs = cache(self._graphs)
         self.runtime = cache(self._runtime)
         self.verify = cache(self._verify)
-        self._modules = cache(self._build_modules)
+        self.faults = cache(self._faults)
 
     def _weights(self, generation: str) -> Path:
         """Random weights that see some objects on some frames, and not always clearly."""
@@ -182,27 +195,21 @@ class Trackers:
         file = params["graphs"][0]["file"]
         return {**self.graphs(contract), file: traced[file]}
 
-    def _build_modules(self, contract: str) -> dict[str, Any]:
-        params, weights = self._export_params(contract, OPSET), self.weights(CONTRACTS[contract])
-        return {name: graph.module for name, graph in build_graphs(params, weights).items()}
-
-    def run_modules(self, contract: str, mutation: str = "") -> Run:
-        """The modules that are traced, run by PyTorch on upstream without patches."""
-        modules = copy.deepcopy(self._modules(contract))
-        if mutation:
-            mutate(modules, mutation)
-        graphs = {graph["name"]: graph for graph in shrink(contract)["graphs"]}
-
-        def run(graph: str, inputs: Mapping[str, Any]) -> Arrays:
-            inputs_of, outputs_of = (
-                [value["name"] for value in graphs[graph][side]] for side in ("inputs", "outputs")
-            )
-            with torch.no_grad():
-                found = modules[graph](*(torch.tensor(inputs[name]) for name in inputs_of))
-            values = [found] if isinstance(found, torch.Tensor) else found
-            return {name: one.numpy() for name, one in zip(outputs_of, values, strict=True)}
-
-        return run
+    def _faults(
+        self, contract: str, faults: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], Found | None]:
+        """What is found first in the modules with each of the faults; the loop is left out."""
+        cases = self._scratch("cases.json")
+        document = json.loads(self.reference(CONTRACTS[contract])["cases.json"].read_text())
+        leave_out_loop(document)
+        cases.write_text(json.dumps(document))
+        params = {**self._export_params(contract, OPSET), "golden": shrink(contract)}
+        inputs = {
+            "weights.safetensors": self.weights(CONTRACTS[contract]),
+            "cases.json": cases,
+            "tensors.safetensors": self.reference(CONTRACTS[contract])["tensors.safetensors"],
+        }
+        return find_faults(self._scratch("faults"), "sam2.tracker", faults, params, inputs)
 
     def _export(
         self, contract: str, provider: str, params: Mapping[str, Any], threads: int = 1

@@ -16,18 +16,13 @@ from exporters.checks.reference import Arrays
 from exporters.checks.runtime import Runtime
 from exporters.sam2.tracker.slots import fill_slots, serve_slots
 from exporters.sam2.tracker.verify import check
-from tests.exporters.sam2.tracker.models import CONTRACTS, COSINE, GRID, Trackers
+from tests.exporters.faults import Found
+from tests.exporters.sam2.tracker.models import CONTRACTS, COSINE, GRID, Trackers, leave_out_loop
 from tests.exporters.shrunken import shrink
 
 FULL = ["tracker", "tracker-ex"]
 
 Floats = NDArray[np.float32]
-
-
-def _without_loop(document: dict[str, Any]) -> None:
-    """Faults are to be seen in the graph that has them, not in what becomes of the video."""
-    document["loop"]["frames"] = 0
-    document["pictures"] = document["pictures"][:1]
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
@@ -91,26 +86,28 @@ MUTANTS = [
 ]
 
 
+def _found(contract: str, graph: str, mutation: str, trackers: Trackers) -> Found | None:
+    faults = [(graph, mutation) for other, graph, mutation in MUTANTS if other == contract]
+    return trackers.faults(contract, (("", ""), *faults))[graph, mutation]
+
+
 @pytest.mark.parametrize(("contract", "graph", "mutation"), MUTANTS)
 def test_a_fault_in_a_module_is_found(
     contract: str, graph: str, mutation: str, trackers: Trackers
 ) -> None:
-    """The modules that are traced, run by PyTorch: what is to be judged is the check."""
-    run = trackers.run_modules(contract, mutation)
-    fault = trackers.first_fault(contract, run, _without_loop, graph=graph)
-    assert isinstance(fault, TensorCheck)
-    assert fault.graph == graph
-    assert fault.relative > 2 * fault.bound
+    fault = _found(contract, graph, mutation, trackers)
+    assert fault is not None and fault["graph"] == graph
+    assert fault["relative"] > 2 * fault["bound"]
 
 
 @pytest.mark.parametrize("contract", [*FULL, "tracker-legacy", "tracker-ex@static"])
 def test_the_unharmed_modules_have_no_fault(contract: str, trackers: Trackers) -> None:
-    assert trackers.first_fault(contract, trackers.run_modules(contract), _without_loop) is None
+    assert _found(contract, "", "", trackers) is None
 
 
 def test_a_fault_is_found_in_the_graph_that_was_traced_of_it(trackers: Trackers) -> None:
     given = ("tracker-ex", "memory_attention", "swap two attention layers")
-    fault = trackers.first_fault("tracker-ex", trackers.mutant(*given), _without_loop)
+    fault = trackers.first_fault("tracker-ex", trackers.mutant(*given), leave_out_loop)
     assert isinstance(fault, TensorCheck)
     assert fault.graph == "memory_attention"
     assert fault.relative > 2 * fault.bound
@@ -119,7 +116,7 @@ def test_a_fault_is_found_in_the_graph_that_was_traced_of_it(trackers: Trackers)
 @pytest.mark.parametrize("contract", FULL)
 def test_the_unharmed_graphs_have_no_fault(contract: str, trackers: Trackers) -> None:
     run = trackers.runtime(contract).run
-    assert trackers.first_fault(contract, run, _without_loop) is None
+    assert trackers.first_fault(contract, run, leave_out_loop) is None
 
 
 def test_a_second_sigmoid_is_found_and_a_missing_one_too(trackers: Trackers) -> None:
@@ -128,7 +125,7 @@ def test_a_second_sigmoid_is_found_and_a_missing_one_too(trackers: Trackers) -> 
     twice = {**upstreams, file: exporters[file]}
     once = {**exporters, file: upstreams[file]}
     for contract, files in (("tracker", twice), ("tracker-legacy", once)):
-        fault = trackers.first_fault(contract, files, _without_loop, graph="memory_encoder")
+        fault = trackers.first_fault(contract, files, leave_out_loop, graph="memory_encoder")
         assert isinstance(fault, TensorCheck)
         assert (fault.graph, fault.tensor) == ("memory_encoder", "maskmem_features")
 
@@ -169,7 +166,7 @@ def test_an_input_that_must_do_nothing_is_watched(
     model.graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), "all"))
     onnx.save_model(model, tmp_path / "leaky.onnx")
     leaky = {**files, f"{graph}.onnx": tmp_path / "leaky.onnx"}
-    fault = trackers.first_fault(contract, leaky, _without_loop, graph=graph)
+    fault = trackers.first_fault(contract, leaky, leave_out_loop, graph=graph)
     assert isinstance(fault, TensorCheck)
     if "static" in contract:
         name = "what is in empty slots"
