@@ -50,6 +50,20 @@ def reference(scratch: Callable[[str], Path], weights: Path) -> Done:
     )
 
 
+@pytest.fixture(scope="session")
+def few_cases(scratch: Callable[[str], Path], reference: Done) -> Path:
+    """The reference's cases of one photograph and noise, a few prompts each."""
+    document = json.loads(reference["cases.json"].read_text(encoding="utf-8"))
+    document["pictures"] = [
+        {**picture, "prompts": picture["prompts"][::4]}
+        for picture in document["pictures"]
+        if picture["name"] in ("astronaut.jpg", "noise")
+    ]
+    path = scratch("few.json")
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
 Export = Callable[..., Done]
 
 
@@ -126,33 +140,40 @@ def converted(exported: Callable[..., Done], convert: Callable[..., Done]) -> Ca
 
 
 @pytest.fixture(scope="session")
-def verify(scratch: Callable[[str], Path], reference: Done) -> Callable[..., Done]:
-    """Verifies graphs; `quick` takes one photograph and noise only, a few prompts each."""
+def verify(scratch: Callable[[str], Path], reference: Done, few_cases: Path) -> Callable[..., Done]:
+    """Verifies graphs; `quick` takes a few cases only, `golden` is another contract than usual."""
 
     def run(
-        files: dict[str, Path], contract: str = "image", opset: int = 18, quick: bool = False
+        files: dict[str, Path],
+        contract: str = "image",
+        opset: int = 18,
+        quick: bool = False,
+        golden: dict[str, Any] | None = None,
     ) -> Done:
-        folder = scratch("verify")
-        cases = reference["cases.json"]
-        if quick:
-            document = json.loads(cases.read_text(encoding="utf-8"))
-            document["pictures"] = [
-                {**picture, "prompts": picture["prompts"][::4]}
-                for picture in document["pictures"]
-                if picture["name"] in ("astronaut.jpg", "noise")
-            ]
-            cases = folder.with_suffix(".json")
-            cases.write_text(json.dumps(document), encoding="utf-8")
         inputs = {
             **files,
-            "cases.json": cases,
+            "cases.json": few_cases if quick else reference["cases.json"],
             "tensors.safetensors": reference["tensors.safetensors"],
         }
         modules = ["exporters.stages.verify", "exporters.sam2.image.verify"]
-        params = {"contract": shrink(contract), "opset": opset}
-        return run_stage(folder, "verify", modules, params, inputs)
+        params = {"contract": golden or shrink(contract), "opset": opset}
+        return run_stage(scratch("verify"), "verify", modules, params, inputs)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def verified(converted: Callable[..., Done], verify: Callable[..., Done]) -> Callable[..., Done]:
+    """Verifications of conversions, made once for each contract."""
+
+    @cache
+    def once(contract: str = "image") -> Done:
+        done = converted(contract)
+        return verify(
+            {one["file"]: done[one["file"]] for one in shrink(contract)["graphs"]}, contract
+        )
+
+    return once
 
 
 @pytest.fixture(scope="session")
@@ -167,12 +188,35 @@ def dinov2s(scratch: Callable[[str], Path]) -> Dinov2s:
     return Dinov2s(scratch)
 
 
+# What takes long comes first, so that what is short fills up the time at the end.
+MODELS = ("tracker", "image", "dinov2")
+OF_IMAGE = (
+    "test_convert.py",
+    "test_export.py",
+    "test_external_data.py",
+    "test_structure.py",
+    "test_upstream.py",
+)
+
+
 class ByModel(LoadScopeScheduling):  # type: ignore[misc]
-    """Where workers run tests at once, those that share a model stay together: it is made once."""
+    """Where workers run tests at once, those that share a model stay together: it is made once.
+
+    Of all others a file stays together.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        folders = nodeid.partition("::")[0].split("/")
-        return next((one for one in ("tracker", "dinov2") if one in folders), "image")
+        file = nodeid.partition("::")[0]
+        *folders, name = file.split("/")
+        if (model := next((one for one in MODELS if one in folders), "")) or name not in OF_IMAGE:
+            return model or file
+        return "image"
+
+    def _assign_work_unit(self, node: Any) -> None:
+        for model in reversed(MODELS):
+            if model in self.workqueue:
+                self.workqueue.move_to_end(model, last=False)
+        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(optionalhook=True)

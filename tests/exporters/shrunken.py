@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from exporters.graphs.structure import read_graph
+from exporters.precision.layers import find_layers
 from exporters.protocol import StageError
 from exporters.upstream import installed_folder, package_digest
 
@@ -37,20 +39,7 @@ PATCHES: Final = {
 }
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "huggingface_hub",
-        "hydra",
-        "onnxruntime",
-        "onnxsim",
-        "onnxslim",
-        "safetensors.torch",
-        "torch",
-        "torch.distributed",
-        "torch.onnx",
-        "torchvision.transforms",
-    ]
-)
+_CONTEXT.set_forkserver_preload(["tests.exporters.preload"])
 
 
 @dataclass(frozen=True)
@@ -108,6 +97,14 @@ def _shrink_dims(dims: list[int | str]) -> list[int | str]:
         side = dims[-1] * SIZE // 1024
         return [*dims[:-2], side, side]
     return [(SIZE // 16) ** 2 if dim == 64**2 else dim for dim in dims]
+
+
+def require_linear_layers(path: Path) -> None:
+    """Asserts that a graph has linear layers, and that all of them can be quantized."""
+    layers = find_layers(read_graph(path), ["MatMul"])
+    linears = [layer for layer in layers if layer.op != "Conv"]
+    assert linears
+    assert not any(layer.reason for layer in linears), [one.reason for one in linears]
 
 
 def write_step(

@@ -37,10 +37,10 @@ MUTANTS = {
     ),
     "onnx-fp16": (
         "precision/half.py",
-        "    converted: ModelProto = ",
-        "    lost = max(model.graph.initializer, key=lambda one: len(one.raw_data))\n"
+        "    sanitizer.find_custom_nodes()\n",
+        "    lost = max(sanitizer.model.graph.initializer, key=lambda one: len(one.raw_data))\n"
         "    lost.raw_data = bytes(len(lost.raw_data))\n"
-        "    converted: ModelProto = ",
+        "    sanitizer.find_custom_nodes()\n",
     ),
 }
 

@@ -344,22 +344,12 @@ def test_only_the_place_of_the_weights_differs(
     assert encoder["decoder.onnx"].read_bytes() == converted()["decoder.onnx"].read_bytes()
 
 
-def _verify(folder: Path, encoder: Done, reference: Done, **files: Path) -> Done:
-    inputs = {
-        **{name: encoder[name] for name in encoder.result["outputs"]},
-        "cases.json": reference["cases.json"],
-        "tensors.safetensors": reference["tensors.safetensors"],
-        **files,
-    }
-    modules = ["exporters.stages.verify", "exporters.sam2.image.verify"]
-    params = {"contract": _contract(), "opset": 18}
-    return run_stage(folder, "verify", modules, params, inputs)
+def _files(encoder: Done) -> dict[str, Path]:
+    return {name: encoder[name] for name in encoder.result["outputs"]}
 
 
-def test_verification_loads_the_data_file(
-    encoder: Done, reference: Done, scratch: Callable[[str], Path]
-) -> None:
-    done = _verify(scratch("verify"), encoder, reference)
+def test_verification_loads_the_data_file(encoder: Done, verify: Callable[..., Done]) -> None:
+    done = verify(_files(encoder), quick=True, golden=_contract())
     both = sum(encoder[name].stat().st_size for name in ("encoder.onnx", "encoder.data"))
     assert done.metrics["graphs"]["encoder"]["bytes"] == both
 
@@ -375,8 +365,7 @@ def test_verification_fails_on_a_wrong_data_file(
     position: int | None,
     words: str,
     encoder: Done,
-    reference: Done,
-    scratch: Callable[[str], Path],
+    verify: Callable[..., Done],
     tmp_path: Path,
 ) -> None:
     """Weights that are others, and bytes behind the last."""
@@ -386,5 +375,5 @@ def test_verification_fails_on_a_wrong_data_file(
     wrong = tmp_path / "wrong"
     wrong.write_bytes(content)
     with pytest.raises(StageError, match=words) as failure:
-        _verify(scratch("verify"), encoder, reference, **{"encoder.data": wrong})
+        verify({**_files(encoder), "encoder.data": wrong}, quick=True, golden=_contract())
     assert failure.value.exit_code == 6

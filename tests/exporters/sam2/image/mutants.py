@@ -1,24 +1,17 @@
-"""A family's part of `export` with faults in it, which `verify` must find."""
+"""The still-image modules with faults in them, which `verify` must find."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from exporters.graphs.tracing import Graph
-from exporters.sam2.image import export
-from tests.exporters.shrunken import shrink
 
-
-def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
-    """The real graphs with the fault that `mutation` names."""
-    # Of all graphs, though only some are traced: the encoder's input decides about the others.
-    graphs = export.build_graphs({**params, "graphs": shrink("image")["graphs"]}, weights)
-    sam: Any = graphs["encoder"].module.sam
+def mutate(modules: Mapping[str, Any], mutation: str) -> None:
+    """Puts one fault into encoder and decoder."""
+    sam = modules["encoder"].sam
     blocks = sam.image_encoder.trunk.blocks
-    layers = sam.sam_mask_decoder.transformer.layers
-    match params["mutation"]:
+    layers = modules["decoder"].decoder.transformer.layers
+    match mutation:
         case "drop a block":
             blocks[4] = torch.nn.Identity()
         case "swap two blocks":
@@ -29,4 +22,3 @@ def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
             sam.sam_prompt_encoder.not_a_point_embed.weight.data *= 0.999
         case unknown:
             raise ValueError(unknown)
-    return graphs

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from exporters.graphs.sessions import Session
 from exporters.sam2.image.calibrate import feed
-from tests.exporters.shrunken import SIZE, Done, shrink
+from tests.exporters.shrunken import SIZE, Done, require_linear_layers, shrink
 
 Seen = list[tuple[str, dict[str, NDArray[Any]]]]
 
@@ -30,6 +30,13 @@ def watch(done: Done, contract: str, quantized: list[str]) -> Seen:
     feed(run, {"graphs": golden["graphs"], "quantized": quantized}, picture)
     assert np.array_equal(seen[0][1]["image"], picture)
     return seen
+
+
+def test_every_graph_that_is_quantized_has_linear_layers(converted: Callable[..., Done]) -> None:
+    golden, done = shrink("image"), converted("image")
+    for graph in golden["graphs"]:
+        if graph["name"] in golden["quantization"]["graphs"]:
+            require_linear_layers(done[graph["file"]])
 
 
 def test_the_encoder_alone_takes_the_picture(converted: Callable[..., Done]) -> None:

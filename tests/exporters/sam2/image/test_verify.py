@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporters.checks.parity import LoopCheck, ScoreCheck, TensorCheck
-from exporters.checks.reference import Reference
+from exporters.checks.reference import Reference, Run
 from exporters.checks.runtime import Runtime
+from exporters.checks.verdict import require_ok
 from exporters.protocol import StageError
 from exporters.sam2.image.verify import check
-from tests.exporters.shrunken import PATCHES, Done, shrink
+from tests.exporters.faults import Found, find_faults
+from tests.exporters.shrunken import ARCHITECTURE, PATCHES, UPSTREAM, Done, shrink
 
 Array = NDArray[Any]
 
@@ -41,11 +43,19 @@ def _edit(
     return {**_files(done), graph: folder / graph}
 
 
+Judge = Callable[[Run], None]
+
+
+@pytest.fixture
+def judge(reference: Done, few_cases: Path) -> Judge:
+    """Raises what `verify` does, after a few cases."""
+    cases = Reference(few_cases, reference["tensors.safetensors"])
+    return lambda run: require_ok(list(check(run, shrink("image"), cases)))
+
+
 @pytest.mark.parametrize("contract", ["image", "treedect"])
-def test_graphs_match_upstream(
-    contract: str, converted: Callable[..., Done], verify: Callable[..., Done]
-) -> None:
-    done = verify(_files(converted(contract), contract), contract)
+def test_graphs_match_upstream(contract: str, verified: Callable[..., Done]) -> None:
+    done = verified(contract)
     summary = done.metrics["summary"]
     assert len(summary["worst"]) == 5
     assert all(worst["relative"] <= 1e-5 for worst in summary["worst"].values())
@@ -56,17 +66,13 @@ def test_graphs_match_upstream(
 
 
 def test_dynamic_batches_and_absent_masks_are_among_the_cases(
-    converted: Callable[..., Done], verify: Callable[..., Done]
+    verified: Callable[..., Done],
 ) -> None:
-    treedect = json.loads(
-        verify(_files(converted("treedect"), "treedect"), "treedect")[
-            "verification.json"
-        ].read_text()
-    )
+    treedect = json.loads(verified("treedect")["verification.json"].read_text())
     cases = {tensor["case"] for tensor in treedect["tensors"]}
     assert {"astronaut.jpg in a batch of 2", "noise"} <= cases
     assert not any("mask" in case for case in cases)
-    image = verify(_files(converted()), "image").metrics["tensors"]
+    image = verified("image").metrics["tensors"]
     sizes = {tensor["case"].partition("/")[2] for tensor in image}
     assert {"a mask", "two masks", "three sets, one mask", "three boxes"} <= sizes
 
@@ -89,47 +95,56 @@ def test_one_wrong_weight_is_found(
     name: str,
     change: Callable[[Array], Array],
     converted: Callable[..., Done],
-    verify: Callable[..., Done],
+    judge: Judge,
     tmp_path: Path,
 ) -> None:
     files = _edit(converted(), tmp_path, graph, name, change)
+    run = Runtime({name: files[f"{name}.onnx"] for name in ("encoder", "decoder")}, threads=1).run
     with pytest.raises(StageError, match="comparisons with unpatched PyTorch failed") as failure:
-        verify(files, quick=True)
+        judge(run)
     assert failure.value.exit_code == 6
     assert graph.removesuffix(".onnx") in failure.value.why
     assert "the bound is 1e-05" in failure.value.why
 
 
-def _with_one_traced(
-    graph: str, export: Callable[..., Done], converted: Callable[..., Done], **changes: Any
-) -> dict[str, Path]:
-    """The files of a conversion with one graph traced anew, from something else."""
-    (golden,) = [one for one in shrink("image")["graphs"] if one["name"] == graph]
-    traced = export(graphs=[golden], **changes)
-    return {**_files(converted()), golden["file"]: traced[golden["file"]]}
+FAULTS = [
+    ("encoder", "drop a block"),
+    ("encoder", "swap two blocks"),
+    ("decoder", "swap two decoder layers"),
+    ("decoder", "forget the padding point"),
+]
 
 
-@pytest.mark.parametrize(
-    ("graph", "mutation"),
-    [
-        ("encoder", "drop a block"),
-        ("encoder", "swap two blocks"),
-        ("decoder", "swap two decoder layers"),
-        ("decoder", "forget the padding point"),
-    ],
-)
+@pytest.fixture(scope="module")
+def found(
+    scratch: Callable[[str], Path], weights: Path, reference: Done, few_cases: Path
+) -> Mapping[tuple[str, str], Found | None]:
+    """What is found first in modules with faults, and in those without."""
+    golden = shrink("image")
+    params = {
+        **ARCHITECTURE,
+        "upstream": UPSTREAM,
+        "options": golden["options"],
+        "graphs": golden["graphs"],
+        "golden": golden,
+    }
+    inputs = {
+        "weights.safetensors": weights,
+        "cases.json": few_cases,
+        "tensors.safetensors": reference["tensors.safetensors"],
+    }
+    faults = [("", ""), *(("", mutation) for _, mutation in FAULTS)]
+    return find_faults(scratch("faults"), "sam2.image", faults, params, inputs)
+
+
+@pytest.mark.parametrize(("graph", "mutation"), FAULTS)
 def test_a_wrong_structure_is_found(
-    graph: str,
-    mutation: str,
-    export: Callable[..., Done],
-    converted: Callable[..., Done],
-    verify: Callable[..., Done],
+    graph: str, mutation: str, found: Mapping[tuple[str, str], Found | None]
 ) -> None:
-    changes = {"provider": "tests.exporters.sam2.image.mutants", "mutation": mutation}
-    files = _with_one_traced(graph, export, converted, **changes)
-    with pytest.raises(StageError, match="unpatched PyTorch") as failure:
-        verify(files, quick=True)
-    assert failure.value.exit_code == 6
+    assert found["", ""] is None
+    fault = found["", mutation]
+    assert fault is not None and fault["graph"] == graph
+    assert fault["relative"] > fault["bound"]
 
 
 def test_a_patch_that_changes_one_number_is_found(
@@ -143,7 +158,9 @@ def test_a_patch_that_changes_one_number_is_found(
     assert text.count("a = -0.75") == 1
     wrong = tmp_path / "wrong.patch"
     wrong.write_text(text.replace("a = -0.75", "a = -0.74"), encoding="utf-8")
-    files = _with_one_traced("encoder", export, converted, patches={**PATCHES, name: wrong})
+    golden, _ = shrink("image")["graphs"]
+    traced = export(graphs=[golden], patches={**PATCHES, name: wrong})
+    files = {**_files(converted()), golden["file"]: traced[golden["file"]]}
     with pytest.raises(StageError, match="unpatched PyTorch") as failure:
         verify(files, quick=True)
     assert failure.value.exit_code == 6

@@ -1,7 +1,8 @@
 """A shrunken tracker of each generation, taken through the stages once for all tests."""
 
 import copy
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +11,19 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from exporters.checks.parity import Check
-from exporters.checks.reference import Reference
+from exporters.checks.reference import Reference, Run
 from exporters.checks.runtime import Runtime
 from exporters.sam2.tracker.verify import check
-from tests.exporters.shrunken import ARCHITECTURE, PATCHES, ROOT, UPSTREAM, Done, run_stage, shrink
+from tests.exporters.faults import Found, find_faults
+from tests.exporters.shrunken import (
+    ARCHITECTURE,
+    PATCHES,
+    ROOT,
+    UPSTREAM,
+    Done,
+    run_stage,
+    shrink,
+)
 
 # All four layers of memory attention, so that two that were swapped can be told apart.
 OVERRIDES: Final = [one for one in ARCHITECTURE["overrides"] if "num_layers" not in one]
@@ -38,6 +48,7 @@ CONTRACTS: Final = {
     "tracker-ex@static": "sam2.1",
     "tracker-ex-sam2.0@static": "sam2.0",
 }
+LEGACY: Final = "tracker-legacy"
 # Axes that are free have no size of their own: the ends, which may be mistaken for a plain value or
 # for the most that there is, and sizes between them.
 GRID: Final[Mapping[str, Any]] = {
@@ -71,6 +82,12 @@ _URGENCY: Final = 10
 _TIMES: Final = "obj_ptr_tpos_proj.weight"
 
 
+def leave_out_loop(document: dict[str, Any]) -> None:
+    """Faults are to be seen in the graph that has them, not in what becomes of the video."""
+    document["loop"]["frames"] = 0
+    document["pictures"] = document["pictures"][:1]
+
+
 class Trackers:
     """Weights, references, graphs and verifications, each made when it is first asked for.
 
@@ -84,7 +101,9 @@ class Trackers:
         self.reference = cache(self._reference)
         self.graphs = cache(self._graphs)
         self.whole = cache(self._whole)
+        self.runtime = cache(self._runtime)
         self.verify = cache(self._verify)
+        self.faults = cache(self._faults)
 
     def _weights(self, generation: str) -> Path:
         """Random weights that see some objects on some frames, and not always clearly."""
@@ -132,10 +151,14 @@ class Trackers:
     def _graphs(self, contract: str, opset: int = OPSET, threads: int = 1) -> dict[str, Path]:
         """The converted graphs of a contract by their files' names.
 
-        Where a value of a parameter changes some of them, the others are made but once.
+        Where a contract or a value of a parameter changes some of them, the others are made but
+        once.
         """
-        stem = contract.partition("@")[0]
+        stem = "tracker" if contract == LEGACY else contract.partition("@")[0]
         same = shrink(stem)["graphs"] if stem != contract else []
+        if contract == LEGACY:
+            # Its graphs are told to be the same, and one computes something else.
+            same = [graph for graph in same if graph["name"] != "memory_encoder"]
         graphs = [graph for graph in shrink(contract)["graphs"] if graph not in same]
         params = {**self._export_params(contract, opset), "graphs": graphs}
         provider = "exporters.sam2.tracker.export"
@@ -157,6 +180,12 @@ class Trackers:
         others = self.graphs(stem) if same else {}
         return {**others, **{file: done[file] for file in files}}
 
+    def _runtime(self, contract: str) -> Runtime:
+        """Sessions of a contract's graphs."""
+        files = self.graphs(contract)
+        named = {graph["name"]: files[graph["file"]] for graph in shrink(contract)["graphs"]}
+        return Runtime(named, threads=1)
+
     def mutant(self, contract: str, graph: str, mutation: str) -> dict[str, Path]:
         """A contract's graphs, one of them traced anew with a fault in it."""
         provider = "tests.exporters.sam2.tracker.mutants"
@@ -176,6 +205,22 @@ class Trackers:
         traced = self._export(contract, provider, params)
         file = params["graphs"][0]["file"]
         return {**self.graphs(contract), file: traced[file]}
+
+    def _faults(
+        self, contract: str, faults: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], Found | None]:
+        """What is found first in the modules with each of the faults; the loop is left out."""
+        cases = self._scratch("cases.json")
+        document = json.loads(self.reference(CONTRACTS[contract])["cases.json"].read_text())
+        leave_out_loop(document)
+        cases.write_text(json.dumps(document))
+        params = {**self._export_params(contract, OPSET), "golden": shrink(contract)}
+        inputs = {
+            "weights.safetensors": self.weights(CONTRACTS[contract]),
+            "cases.json": cases,
+            "tensors.safetensors": self.reference(CONTRACTS[contract])["tensors.safetensors"],
+        }
+        return find_faults(self._scratch("faults"), "sam2.tracker", faults, params, inputs)
 
     def _export(
         self, contract: str, provider: str, params: Mapping[str, Any], threads: int = 1
@@ -205,13 +250,16 @@ class Trackers:
     def first_fault(
         self,
         contract: str,
-        files: Mapping[str, Path],
+        given: Run | Mapping[str, Path],
         cut: Callable[[dict[str, Any]], None],
+        *,
+        graph: str = "",
         **tolerances: float,
     ) -> Check | None:
         """The first comparison that fails, in the order of `verify`; None where none does.
 
         `cut` may take cases out of the reference's document; tolerances may be other than usual.
+        Where a graph is named, the others are not compared by themselves.
         """
         golden = shrink(contract)
         golden["tolerances"] |= tolerances
@@ -219,9 +267,16 @@ class Trackers:
         document = copy.deepcopy(dict(reference.document))
         cut(document)
         reference.document = document
-        named = {graph["name"]: files[graph["file"]] for graph in golden["graphs"]}
-        runtime = Runtime(named, threads=1)
-        return next((one for one in check(runtime.run, golden, reference) if not one.ok), None)
+        names = {one["name"]: one["file"] for one in golden["graphs"]}
+        if graph:
+            reference.untouched = frozenset(names) - {graph}
+        if isinstance(given, Mapping):
+            alone = graph and not document["loop"]["frames"]
+            used = {graph: names[graph]} if alone else names
+            run = Runtime({name: given[file] for name, file in used.items()}, threads=1).run
+        else:
+            run = given
+        return next((one for one in check(run, golden, reference) if not one.ok), None)
 
     def _verify(self, contract: str) -> Done:
         """Verifies a contract's graphs in a process of its own."""

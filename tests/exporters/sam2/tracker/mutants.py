@@ -7,14 +7,13 @@ from typing import Any
 import torch
 
 from exporters.graphs.tracing import Graph
-from exporters.sam2.tracker import export, memory_attention
+from exporters.sam2.tracker import export
 
 
 def build_graphs(params: Mapping[str, Any], weights: Path) -> dict[str, Graph]:
     """The real graphs with the fault that `mutation` names."""
     graphs = export.build_graphs(params, weights)
-    modules: dict[str, Any] = {name: graph.module for name, graph in graphs.items()}
-    mutate(modules, params["mutation"])
+    mutate({name: graph.module for name, graph in graphs.items()}, params["mutation"])
     return graphs
 
 
@@ -60,7 +59,8 @@ def mutate(modules: Mapping[str, Any], mutation: str) -> None:
         case "no embedding of missing memory":
             modules["image_encoder"].sam.no_mem_embed.data.zero_()
         case "empty slots have weight":
-            memory_attention.EXCLUDED = 0.0
+            condition = attention.condition
+            attention.condition = lambda *given: condition(*given[:-1], 0 * given[-1])
         case "another embedding of missing memory":
             attention.no_memory.data.mul_(0.5)
         case unknown:

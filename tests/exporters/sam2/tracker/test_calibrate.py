@@ -15,7 +15,7 @@ from exporters.protocol import Step
 from exporters.sam2.tracker.calibrate import restore
 from exporters.stages import calibrate
 from tests.exporters.sam2.tracker.models import Trackers
-from tests.exporters.shrunken import ROOT, shrink
+from tests.exporters.shrunken import ROOT, require_linear_layers, shrink
 
 PICTURES = sorted((ROOT / "catalog" / "calibration").glob("*.jpg"))[:2]
 
@@ -86,18 +86,11 @@ def test_a_picture_comes_back_from_its_tensor() -> None:
     assert np.array_equal(restore(normalize(picture)), picture)
 
 
-@pytest.mark.parametrize("contract", ["tracker", "image"])
-def test_every_graph_that_is_quantized_has_linear_layers(
-    trackers: Trackers, converted: Any, contract: str
-) -> None:
-    golden = shrink(contract)
-    done = trackers.graphs("tracker") if contract == "tracker" else converted("image")
+def test_every_graph_that_is_quantized_has_linear_layers(trackers: Trackers) -> None:
+    golden, done = shrink("tracker"), trackers.graphs("tracker")
     for graph in golden["graphs"]:
         if graph["name"] in golden["quantization"]["graphs"]:
-            layers = find_layers(read_graph(done[graph["file"]]), ["MatMul"])
-            linears = [layer for layer in layers if layer.op != "Conv"]
-            assert linears
-            assert not any(layer.reason for layer in linears), [one.reason for one in linears]
+            require_linear_layers(done[graph["file"]])
 
 
 @pytest.mark.parametrize("contract", ["tracker", "tracker-ex"])

@@ -101,6 +101,6 @@ def test_a_fault_in_the_loop_is_found(
     fault: str, trackers: Trackers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FAULTS[fault](monkeypatch)
-    files = trackers.graphs("tracker-ex")
-    found = trackers.first_fault("tracker-ex", files, _only_loop, pointer_cosine=COSINE)
+    run = trackers.runtime("tracker-ex").run
+    found = trackers.first_fault("tracker-ex", run, _only_loop, pointer_cosine=COSINE)
     assert isinstance(found, LoopCheck)

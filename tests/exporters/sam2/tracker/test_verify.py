@@ -16,18 +16,13 @@ from exporters.checks.reference import Arrays
 from exporters.checks.runtime import Runtime
 from exporters.sam2.tracker.slots import fill_slots, serve_slots
 from exporters.sam2.tracker.verify import check
-from tests.exporters.sam2.tracker.models import CONTRACTS, COSINE, GRID, Trackers
+from tests.exporters.faults import Found
+from tests.exporters.sam2.tracker.models import CONTRACTS, COSINE, GRID, Trackers, leave_out_loop
 from tests.exporters.shrunken import shrink
 
 FULL = ["tracker", "tracker-ex"]
 
 Floats = NDArray[np.float32]
-
-
-def _without_loop(document: dict[str, Any]) -> None:
-    """Faults are to be seen in the graph that has them, not in what becomes of the video."""
-    document["loop"]["frames"] = 0
-    document["pictures"] = document["pictures"][:1]
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
@@ -91,21 +86,37 @@ MUTANTS = [
 ]
 
 
+def _found(contract: str, graph: str, mutation: str, trackers: Trackers) -> Found | None:
+    faults = [(graph, mutation) for other, graph, mutation in MUTANTS if other == contract]
+    return trackers.faults(contract, (("", ""), *faults))[graph, mutation]
+
+
 @pytest.mark.parametrize(("contract", "graph", "mutation"), MUTANTS)
-def test_a_fault_in_a_graph_is_found(
+def test_a_fault_in_a_module_is_found(
     contract: str, graph: str, mutation: str, trackers: Trackers
 ) -> None:
-    fault = trackers.first_fault(
-        contract, trackers.mutant(contract, graph, mutation), _without_loop
-    )
+    fault = _found(contract, graph, mutation, trackers)
+    assert fault is not None and fault["graph"] == graph
+    assert fault["relative"] > 2 * fault["bound"]
+
+
+@pytest.mark.parametrize("contract", [*FULL, "tracker-legacy", "tracker-ex@static"])
+def test_the_unharmed_modules_have_no_fault(contract: str, trackers: Trackers) -> None:
+    assert _found(contract, "", "", trackers) is None
+
+
+def test_a_fault_is_found_in_the_graph_that_was_traced_of_it(trackers: Trackers) -> None:
+    given = ("tracker-ex", "memory_attention", "swap two attention layers")
+    fault = trackers.first_fault("tracker-ex", trackers.mutant(*given), leave_out_loop)
     assert isinstance(fault, TensorCheck)
-    assert fault.graph == graph
+    assert fault.graph == "memory_attention"
     assert fault.relative > 2 * fault.bound
 
 
 @pytest.mark.parametrize("contract", FULL)
 def test_the_unharmed_graphs_have_no_fault(contract: str, trackers: Trackers) -> None:
-    assert trackers.first_fault(contract, trackers.graphs(contract), _without_loop) is None
+    run = trackers.runtime(contract).run
+    assert trackers.first_fault(contract, run, leave_out_loop) is None
 
 
 @pytest.mark.parametrize("contract", ["tracker", "tracker-ex@static"])
@@ -116,11 +127,10 @@ def test_attention_in_one_piece_has_no_fault(contract: str, trackers: Trackers) 
 def test_a_second_sigmoid_is_found_and_a_missing_one_too(trackers: Trackers) -> None:
     file = "memory_encoder.onnx"
     upstreams, exporters = trackers.graphs("tracker"), trackers.graphs("tracker-legacy")
-    twice = trackers.first_fault("tracker", {**upstreams, file: exporters[file]}, _without_loop)
-    once = trackers.first_fault(
-        "tracker-legacy", {**exporters, file: upstreams[file]}, _without_loop
-    )
-    for fault in (twice, once):
+    twice = {**upstreams, file: exporters[file]}
+    once = {**exporters, file: upstreams[file]}
+    for contract, files in (("tracker", twice), ("tracker-legacy", once)):
+        fault = trackers.first_fault(contract, files, leave_out_loop, graph="memory_encoder")
         assert isinstance(fault, TensorCheck)
         assert (fault.graph, fault.tensor) == ("memory_encoder", "maskmem_features")
 
@@ -161,7 +171,7 @@ def test_an_input_that_must_do_nothing_is_watched(
     model.graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), "all"))
     onnx.save_model(model, tmp_path / "leaky.onnx")
     leaky = {**files, f"{graph}.onnx": tmp_path / "leaky.onnx"}
-    fault = trackers.first_fault(contract, leaky, _without_loop)
+    fault = trackers.first_fault(contract, leaky, leave_out_loop, graph=graph)
     assert isinstance(fault, TensorCheck)
     if "static" in contract:
         name = "what is in empty slots"
@@ -170,9 +180,7 @@ def test_an_input_that_must_do_nothing_is_watched(
 
 def test_two_contracts_differ_where_they_say(trackers: Trackers) -> None:
     """The drop-in contract's known deviations from upstream are there, and are large."""
-    golden = shrink("tracker")
-    files = trackers.graphs("tracker")
-    run = Runtime({one["name"]: files[one["file"]] for one in golden["graphs"]}, threads=1).run
+    run = trackers.runtime("tracker").run
     reference = trackers.load_reference("sam2.1")
 
     def decode(case: str) -> Mapping[str, Any]:
@@ -229,16 +237,7 @@ def _attend_both(
 ) -> tuple[Floats, Floats]:
     """The same memories through both contracts: as they are, and as the drop-in one takes them."""
     reference, count = trackers.load_reference("sam2.1"), len(offsets)
-    runs = {}
-    for contract in FULL:
-        golden = shrink(contract)
-        files = trackers.graphs(contract)
-        named = {
-            one["name"]: files[one["file"]]
-            for one in golden["graphs"]
-            if one["name"] == "memory_attention"
-        }
-        runs[contract] = Runtime(named, threads=1).run
+    runs = {contract: trackers.runtime(contract).run for contract in FULL}
     picture = reference.document["pictures"][0]
     features, pointers = reference["features"][:count, :2], reference["pointers"][:count, :3]
     extended = runs["tracker-ex"](
@@ -271,13 +270,7 @@ def _attend_both(
 @pytest.fixture
 def banks(trackers: Trackers) -> tuple[Runtime, Runtime, Arrays]:
     """Memory attention with a dynamic and with a static bank, and two remembered frames."""
-    dynamic, static = (
-        Runtime({name: trackers.graphs(contract)[f"{name}.onnx"] for name in names}, threads=1)
-        for contract, names in (
-            ("tracker-ex", ["memory_attention", "mask_decoder"]),
-            ("tracker-ex@static", ["memory_attention"]),
-        )
-    )
+    dynamic, static = (trackers.runtime(one) for one in ("tracker-ex", "tracker-ex@static"))
     reference = trackers.load_reference("sam2.1")
     picture = reference.document["pictures"][0]
     bank = {
