@@ -5,7 +5,7 @@ The syntax is theirs: `name:1x2x256` for an input, commas between inputs. Both w
 a dynamic axis, and no other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modelkiln.catalog.profiles import Shapes, is_dynamic
@@ -13,9 +13,10 @@ from modelkiln.catalog.target import Target
 
 WHICH: Final = ("min", "opt", "max")
 
-# Float32 products in float32, as they were verified. Types are those of the graph: TensorRT 10 has
-# to be told, 11 knows no other way.
-_FLAGS: Final = {"10": ("--stronglyTyped", "--noTF32"), "11": ("--noTF32",)}
+# Types are those of the graph: TensorRT 10 has to be told, 11 knows no other way. Float32 products
+# in float32, as they were verified, are asked of 10 alone: whether the trtexec of 11 has the option
+# is not confirmed.
+_FLAGS: Final[Mapping[str, Sequence[str]]] = {"10": ("--stronglyTyped", "--noTF32"), "11": ()}
 
 
 def describe_tensorrt(target: Target) -> dict[str, Any] | None:

@@ -127,7 +127,7 @@ def test_deepstream_s_lines_are_nvidia_s() -> None:
     assert encoder == {
         "10": "trtexec --onnx=image_encoder.onnx --saveEngine=image_encoder.engine "
         "--stronglyTyped --noTF32",
-        "11": "trtexec --onnx=image_encoder.onnx --saveEngine=image_encoder.engine --noTF32",
+        "11": "trtexec --onnx=image_encoder.onnx --saveEngine=image_encoder.engine",
     }
     # A fixed size of a dynamic axis is said three times.
     memory = said["memory_encoder"]["shapes"]["occ_logit"]
