@@ -8,10 +8,8 @@ a dynamic axis, and no other.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modelkiln.catalog.profiles import Shapes, is_dynamic
+from modelkiln.catalog.profiles import WHICH, Shapes, is_dynamic, spell_shapes
 from modelkiln.catalog.target import Target
-
-WHICH: Final = ("min", "opt", "max")
 
 # Types are those of the graph: TensorRT 10 has to be told, 11 knows no other way. Float32 products
 # in float32, as they were verified, are asked of 10 alone: whether the trtexec of 11 has the option
@@ -42,13 +40,7 @@ def describe_tensorrt(target: Target) -> dict[str, Any] | None:
 
 
 def _describe_graph(graph: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    dynamic = {
-        value["name"]: {
-            which: [int(getattr(size, which)) for size in shapes[value["name"]]] for which in WHICH
-        }
-        for value in graph["inputs"]
-        if is_dynamic(value)
-    }
+    dynamic = spell_shapes(graph, shapes)
     texts = {which: write_shapes(dynamic, which) for which in WHICH} if dynamic else {}
     described: dict[str, Any] = {
         "trtexec": {

@@ -19,6 +19,8 @@ from typing import Any, Final
 from modelkiln.catalog.dims import evaluate
 from modelkiln.errors import UsageError
 
+WHICH: Final = ("min", "opt", "max")
+
 _CORRECT: Final = "Correct the file."
 
 
@@ -246,8 +248,24 @@ def resolve_profile(
     }
 
 
+def spell_shapes(graph: Mapping[str, Any], shapes: Shapes) -> dict[str, dict[str, list[int]]]:
+    """Return min, opt and max of all dims of a graph's inputs that have a dynamic axis, by name.
+
+    Args:
+        graph: One of a target, filled in.
+        shapes: Those of its inputs in an engine.
+    """
+    return {
+        value["name"]: {
+            which: [int(getattr(size, which)) for size in shapes[value["name"]]] for which in WHICH
+        }
+        for value in graph["inputs"]
+        if is_dynamic(value)
+    }
+
+
 def _compute(text: str, graph: Mapping[str, Any], ranges: Mapping[str, Range]) -> Iterator[int]:
-    for which in ("min", "opt", "max"):
+    for which in WHICH:
         numbers = {axis: int(getattr(one, which)) for axis, one in ranges.items()}
         dims = {
             f"{value['name']}[{index}]": numbers.get(dim, dim)

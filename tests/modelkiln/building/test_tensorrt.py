@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from modelkiln.building.tensorrt import WHICH, describe_tensorrt, write_shapes
+from modelkiln.building.tensorrt import describe_tensorrt, write_shapes
 from modelkiln.catalog.catalog import load_catalog
+from modelkiln.catalog.profiles import WHICH
 from modelkiln.catalog.selection import all_target_names, select_targets
 from modelkiln.catalog.target import Target
 from tests.modelkiln.catalog.shared import CATALOG, FOLDER, OFFICIAL, add_contract
