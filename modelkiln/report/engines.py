@@ -5,7 +5,6 @@ from typing import Any, Final, TypedDict
 
 from modelkiln.util.units import human_bytes
 
-
 # The columns of a table of engines.
 TITLES: Final = (
     *("target", "engine", "size", "activations", "weights", "layers"),
