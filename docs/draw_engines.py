@@ -1,6 +1,6 @@
 """Writes the table of engines into docs/tensorrt.md, from targets that are built.
 
-    .venv/bin/python docs/draw_engines.py [--weights random] [--targets TARGETS]
+    .venv/bin/python -m docs.draw_engines [--weights random] [--targets TARGETS]
 
 What is not built is left out, and named by `invoke inspect`, which reads it. Random weights will
 do: no figure depends on their values.
@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modelkiln.report.engines import TITLES
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "tensorrt.md"
 BEGIN = "<!-- engines: begin"
@@ -27,10 +29,6 @@ TARGETS = (
     "sam2.1_hiera_tiny/tracker-ex@static/rtx-*",
     "dinov2_vits14/features/rtx-*",
     "dinov2_vits14/treedect-features/rtx-*",
-)
-TITLES = (
-    *("target", "engine", "size", "activations", "weights", "layers"),
-    *("GPUs", "shapes", "same bytes"),
 )
 # Columns of figures: to the right.
 RIGHT = ("size", "activations", "weights", "layers")

@@ -36,6 +36,7 @@ def run(step: Step) -> Result:
     flavour: str = step.param("flavour")
     trt = load_bindings(flavour)
     settings = Settings(
+        flavour=FLAVOURS[flavour],
         gpus=tuple(step.param("gpus")),
         tf32=bool(step.param("tf32")),
         verbosity=step.param("verbosity"),

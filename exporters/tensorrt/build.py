@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, Final
 
 from exporters.protocol import STAGE_FAILED, StageError
+from exporters.tensorrt.flavours import Flavour
 from exporters.tensorrt.header import PORTABLE
 from exporters.tensorrt.network import Network
 from exporters.tensorrt.refusals import explain
@@ -27,14 +28,17 @@ OnFraction = Callable[[float, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What an engine is built for; all of it is in its bytes.
+    """What builds an engine, and for what; all of it is in its bytes.
 
     Attributes:
-        gpus: Compute capabilities, such as `sm89`; or `portable` alone.
+        flavour: The one whose bindings parsed the network.
+        gpus: Compute capabilities, such as `sm89`; or `portable` alone; none where the flavour
+            names no GPUs, and builds for the one that is there.
         tf32: Whether float32 products may round to TF32, which has ten bits of mantissa.
         verbosity: How much of its layers the engine tells an inspector: one of `VERBOSITIES`.
     """
 
+    flavour: Flavour
     gpus: Sequence[str]
     tf32: bool
     verbosity: str
@@ -89,7 +93,8 @@ def build_engine(
         on_fraction: Told how far it is, 0 to 1, and what TensorRT is at.
 
     Raises:
-        StageError: The compiler refuses it, or the process was asked to end (exit code 130).
+        StageError: The compiler refuses it, the flavour names no GPUs and the settings do, or the
+            process was asked to end (exit code 130).
     """
     network.log.listen()
     config = _configure(network, shapes, settings, shown)
@@ -128,7 +133,9 @@ def _configure(network: Network, shapes: Shapes, settings: Settings, shown: str)
         config.set_flag(trt.BuilderFlag.TF32)
     else:
         config.clear_flag(trt.BuilderFlag.TF32)
-    if list(settings.gpus) != [PORTABLE]:
+    if not settings.flavour.names_gpus:
+        _require_no_gpus(settings, shown)
+    elif list(settings.gpus) != [PORTABLE]:
         config.num_compute_capabilities = len(settings.gpus)
         for index, name in enumerate(settings.gpus):
             config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), index)
@@ -144,6 +151,15 @@ def _configure(network: Network, shapes: Shapes, settings: Settings, shown: str)
         if config.add_optimization_profile(profile) < 0:
             raise explain(f"TensorRT does not take the shapes of {shown}.", network.log.said())
     return config
+
+
+def _require_no_gpus(settings: Settings, shown: str) -> None:
+    if settings.gpus:
+        raise StageError(
+            f"{shown} cannot be built for {', '.join(settings.gpus)}.",
+            f"{settings.flavour.title} builds for the GPU of its machine alone.",
+            "Build it on a machine with the GPU that is to run it, without --gpu.",
+        )
 
 
 @dataclass

@@ -38,7 +38,7 @@ REFUSALS: Final = (
         remedy="Name GPUs that have it, --gpu sm89+sm120+sm121; or build rtx-int8 or rtx-fp16.",
     ),
     Refusal(
-        pattern=r"Non-zero zero point is not supported|ASYMMETRIC_QUANTIZATION",
+        pattern=r"Non-zero zero point is not supported",
         means="It takes symmetric quantization alone: int8 with zero points of 0",
         remedy="Quantize with the layout explicit: --layout explicit.",
     ),
@@ -53,7 +53,7 @@ REFUSALS: Final = (
         remedy="Quantize with calibrated scales: onnx-int8 with --layout explicit, or onnx-fp8.",
     ),
     Refusal(
-        pattern=r"must have same input types|requires inputs? to have the same type",
+        pattern=r"must have same input types|must all be of the same type|of same types but has",
         means="The graph mixes types and leaves the casts to the runtime (weak typing)",
         remedy="Write the casts into the graph; onnx-fp16 does.",
     ),
@@ -66,11 +66,6 @@ REFUSALS: Final = (
         pattern=r"MODEL_DESERIALIZE_FAILED",
         means="The file is no ONNX model, or is damaged",
         remedy="Build the ONNX target anew, or name another file.",
-    ),
-    Refusal(
-        pattern=r"CUDA driver version is insufficient|cudaErrorInsufficientDriver",
-        means="It asked for the GPU of this machine, and there is none",
-        remedy="Name the GPUs that the engine is for with --gpu.",
     ),
 )
 

@@ -5,17 +5,16 @@ The syntax is theirs: `name:1x2x256` for an input, commas between inputs. Both w
 a dynamic axis, and no other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modelkiln.catalog.profiles import Shapes, is_dynamic
+from modelkiln.catalog.profiles import WHICH, Shapes, is_dynamic, spell_shapes
 from modelkiln.catalog.target import Target
 
-WHICH: Final = ("min", "opt", "max")
-
-# Float32 products in float32, as they were verified. Types are those of the graph: TensorRT 10 has
-# to be told, 11 knows no other way.
-_FLAGS: Final = {"10": ("--stronglyTyped", "--noTF32"), "11": ("--noTF32",)}
+# Types are those of the graph: TensorRT 10 has to be told, 11 knows no other way. Float32 products
+# in float32, as they were verified, are asked of 10 alone: whether the trtexec of 11 has the option
+# is not confirmed.
+_FLAGS: Final[Mapping[str, Sequence[str]]] = {"10": ("--stronglyTyped", "--noTF32"), "11": ()}
 
 
 def describe_tensorrt(target: Target) -> dict[str, Any] | None:
@@ -41,13 +40,7 @@ def describe_tensorrt(target: Target) -> dict[str, Any] | None:
 
 
 def _describe_graph(graph: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    dynamic = {
-        value["name"]: {
-            which: [int(getattr(size, which)) for size in shapes[value["name"]]] for which in WHICH
-        }
-        for value in graph["inputs"]
-        if is_dynamic(value)
-    }
+    dynamic = spell_shapes(graph, shapes)
     texts = {which: write_shapes(dynamic, which) for which in WHICH} if dynamic else {}
     described: dict[str, Any] = {
         "trtexec": {

@@ -8,16 +8,19 @@ by the axis's name in `dims`:
 - a text in braces: its size follows from others. The expression may use axes by their names, and a
   dim of an input as `input[index]`: `{memory_1[3] * buff_size}`.
 
-Flags override entries, by `AXIS` in every graph that has it or by `GRAPH.AXIS` in one.
+Flags override entries, by `AXIS` in every graph that has it or by `GRAPH.AXIS` in one. Of several
+targets each takes those that its graphs have; one that none has is an error.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from modelkiln.catalog.dims import evaluate
 from modelkiln.errors import UsageError
+
+WHICH: Final = ("min", "opt", "max")
 
 _CORRECT: Final = "Correct the file."
 
@@ -63,6 +66,14 @@ def find_axes(graph: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(dim for dim in dims if _is_axis(dim)))
 
 
+def collect_axes(graphs: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the dynamic axes by graph; graphs of one name together have them."""
+    axes: dict[str, dict[str, None]] = {}
+    for graph in graphs:
+        axes.setdefault(graph["name"], {}).update(dict.fromkeys(find_axes(graph)))
+    return {name: list(one) for name, one in axes.items()}
+
+
 def is_dynamic(value: Mapping[str, Any]) -> bool:
     """Return whether an input's entry in a contract has a dynamic axis."""
     return any(_is_axis(dim) for dim in value["dims"])
@@ -90,9 +101,7 @@ def check_profile(
         UsageError: A table names a graph or axis that there is not, an axis has no entry, or an
             entry is neither a size, three sizes in order nor an expression.
     """
-    axes: dict[str, list[str]] = {}
-    for graph in graphs:
-        axes.setdefault(graph["name"], []).extend(find_axes(graph))
+    axes = collect_axes(graphs)
     for name, table in profile.items():
         if not isinstance(table, Mapping):
             raise UsageError(
@@ -114,7 +123,7 @@ def check_profile(
     missing = [
         f"{name}.{axis}"
         for name, names in axes.items()
-        for axis in dict.fromkeys(names)
+        for axis in names
         if profile and axis not in profile.get(name, {})
     ]
     if missing:
@@ -158,23 +167,49 @@ def resolve_profiles(
     Raises:
         UsageError: An override names a graph or axis that there is not; or see `resolve_profile`.
     """
-    axes = {graph["name"]: find_axes(graph) for graph in graphs}
+    axes = collect_axes(graphs)
+    require_axes(axes, overrides)
     own: dict[str, dict[str, Range]] = {name: {} for name in axes}
     for key in sorted(overrides, key=lambda one: "." in one):
-        name, _, axis = key.rpartition(".")
-        if name and name not in axes:
-            raise _unknown(key, _near(name, axes, "graphs"))
-        chosen = [name] if name else [one for one in axes if axis in axes[one]]
-        if not chosen or axis not in axes[chosen[0]]:
-            known = axes[name] if name else [one for names in axes.values() for one in names]
-            owner = f"{name}'s inputs" if name else "these graphs' inputs"
-            raise _unknown(key, _near(axis, dict.fromkeys(known), f"dynamic axes of {owner}"))
-        for one in chosen:
-            own[one][axis] = overrides[key]
+        for one in _find_owners(axes, key):
+            own[one][key.rpartition(".")[2]] = overrides[key]
     return {
         graph["name"]: resolve_profile(graph, profile.get(graph["name"], {}), own[graph["name"]])
         for graph in graphs
     }
+
+
+def _find_owners(axes: Mapping[str, Sequence[str]], key: str) -> list[str]:
+    """Return the graphs that an override is for."""
+    name, _, axis = key.rpartition(".")
+    return [one for one, names in axes.items() if axis in names and name in ("", one)]
+
+
+def keep_known(graphs: Iterable[Mapping[str, Any]], overrides: Overrides) -> dict[str, Range]:
+    """Return the overrides without those of a graph or axis that these graphs do not have."""
+    axes = collect_axes(graphs)
+    return {key: one for key, one in overrides.items() if _find_owners(axes, key)}
+
+
+def require_axes(
+    axes: Mapping[str, Sequence[str]], overrides: Iterable[str], whose: str = "these graphs"
+) -> None:
+    """Raise UsageError, with near names, for an override of a graph or axis that there is not.
+
+    Args:
+        axes: The dynamic axes by graph.
+        overrides: `AXIS` or `GRAPH.AXIS` each.
+        whose: The graphs, in words.
+    """
+    for key in sorted(overrides):
+        if _find_owners(axes, key):
+            continue
+        name, _, axis = key.rpartition(".")
+        if name and name not in axes:
+            raise _unknown(key, _near(name, axes, "graphs"), whose)
+        known = axes[name] if name else [one for names in axes.values() for one in names]
+        owner = f"{name}'s inputs" if name else "these graphs' inputs"
+        raise _unknown(key, _near(axis, known, f"dynamic axes of {owner}"), whose)
 
 
 def keep_effective(
@@ -211,7 +246,8 @@ def resolve_profile(
     axes, name = find_axes(graph), graph["name"]
     for axis in overrides:
         if axis not in axes:
-            raise _unknown(f"{name}.{axis}", _near(axis, axes, f"dynamic axes of {name}'s inputs"))
+            near = _near(axis, axes, f"dynamic axes of {name}'s inputs")
+            raise _unknown(f"{name}.{axis}", near, "these graphs")
     ranges: dict[str, Range] = {}
     for axis in axes:
         if axis not in table and axis not in overrides:
@@ -246,8 +282,24 @@ def resolve_profile(
     }
 
 
+def spell_shapes(graph: Mapping[str, Any], shapes: Shapes) -> dict[str, dict[str, list[int]]]:
+    """Return min, opt and max of all dims of a graph's inputs that have a dynamic axis, by name.
+
+    Args:
+        graph: One of a target, filled in.
+        shapes: Those of its inputs in an engine.
+    """
+    return {
+        value["name"]: {
+            which: [int(getattr(size, which)) for size in shapes[value["name"]]] for which in WHICH
+        }
+        for value in graph["inputs"]
+        if is_dynamic(value)
+    }
+
+
 def _compute(text: str, graph: Mapping[str, Any], ranges: Mapping[str, Range]) -> Iterator[int]:
-    for which in ("min", "opt", "max"):
+    for which in WHICH:
         numbers = {axis: int(getattr(one, which)) for axis, one in ranges.items()}
         dims = {
             f"{value['name']}[{index}]": numbers.get(dim, dim)
@@ -266,9 +318,9 @@ def _require_possible(graph: str, axis: str, sizes: Range) -> None:
         )
 
 
-def _unknown(key: str, why: str) -> UsageError:
+def _unknown(key: str, why: str, whose: str) -> UsageError:
     return UsageError(
-        f"--profile names {key}, which these graphs do not have.", why, "Correct --profile."
+        f"--profile names {key}, which {whose} do not have.", why, "Correct --profile."
     )
 
 

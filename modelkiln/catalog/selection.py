@@ -1,6 +1,6 @@
 """Targets selected by names and globs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -9,6 +9,7 @@ from modelkiln.catalog.catalog import Catalog
 from modelkiln.catalog.formats import Format
 from modelkiln.catalog.models import Model
 from modelkiln.catalog.parameters import (
+    Parameter,
     PicturesParameter,
     SidesParameter,
     Value,
@@ -25,7 +26,7 @@ from modelkiln.catalog.profile_parameter import (
     read_overrides,
     write_overrides,
 )
-from modelkiln.catalog.profiles import keep_effective
+from modelkiln.catalog.profiles import collect_axes, keep_effective, keep_known, require_axes
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.variants import Flags, read_variants
 from modelkiln.catalog.weights import FileWeights, RandomWeights, Weights, read_seed
@@ -57,13 +58,18 @@ def select_targets(
             no such calibration pictures.
     """
     flags = Flags(overrides or {})
+    matched = [
+        (one, text.strip())
+        for text in texts
+        for one in _select(catalog, text.strip(), weights, flags)
+    ]
+    _require_sizes(matched)
     chosen: dict[str, Target] = {}
-    for text in texts:
-        for one in _select(catalog, text.strip(), weights, flags):
-            target = _settle(one, text.strip(), choose)
-            known = chosen.setdefault(target.name, target)
-            if target.by_name and not known.by_name:
-                chosen[target.name] = target
+    for one, text in matched:
+        target = _settle(one, text, choose)
+        known = chosen.setdefault(target.name, target)
+        if target.by_name and not known.by_name:
+            chosen[target.name] = target
     found = list(chosen.values())
     flags.require_use([list(one.all_parameters) for one in found], found[0].name if found else "")
     if not chosen:
@@ -134,7 +140,7 @@ def _settle(target: Target, text: str, choose: ChoosePictures) -> Target:
             plain = f"{target.model_name}/{target.contract_name}"
             require_sides(str(value), graphs, plain, sized)
         elif isinstance(target.format.parameters[name], ProfileParameter):
-            if sizes := _settle_sizes(target, name, value):
+            if sizes := _settle_sizes(target, name, value, text):
                 kept.append((name, sizes))
         else:
             kept.append((name, value))
@@ -156,11 +162,51 @@ def _settle(target: Target, text: str, choose: ChoosePictures) -> Target:
     return target
 
 
-def _settle_sizes(target: Target, name: str, value: Value) -> Value:
-    """Return what a profile parameter says, checked, without what the contract says too."""
-    sizes = keep_effective(target.graphs, target.contract.profile, read_overrides(value))
+def _require_sizes(matched: Sequence[tuple[Target, str]]) -> None:
+    """Raise UsageError where flags give sizes to an axis that none of the targets has."""
+    takers = [
+        one
+        for one, text in matched
+        for parameter in one.format.parameters.values()
+        if isinstance(parameter, ProfileParameter) and not _spells(parameter, text)
+    ]
+    asked = {
+        key
+        for one in takers
+        for name, value in one.format_variant
+        if isinstance(one.format.parameters[name], ProfileParameter)
+        for key in read_overrides(value)
+    }
+    if asked:
+        others = len(takers) - 1
+        more = f" and {others} other target{'s' if others > 1 else ''}" if others else ""
+        axes = collect_axes(graph for one in takers for graph in one.graphs)
+        require_axes(axes, asked, f"the graphs of {_name_plainly(takers[0])}{more}")
+
+
+def _spells(parameter: Parameter, text: str) -> bool:
+    """Return whether a target's own text gives a parameter of its format a value."""
+    tokens = text.split("/")[2].partition("@")[2].split(".")
+    return any(parameter.read_token(one) is not None for one in tokens)
+
+
+def _name_plainly(target: Target) -> str:
+    return f"{target.model_name}/{target.contract_name}/{target.format.name}"
+
+
+def _settle_sizes(target: Target, name: str, value: Value, text: str) -> Value:
+    """Return what a profile parameter says, checked, without what the contract says too, and of a
+    flag without what the target does not have."""
+    parameter, sizes = target.format.parameters[name], read_overrides(value)
+    if not _spells(parameter, text):
+        sizes = keep_known(target.graphs, sizes)
+    try:
+        effective = keep_effective(target.graphs, target.contract.profile, sizes)
+    except UsageError as error:
+        what = f"{_name_plainly(target)}: {error.what}"
+        raise UsageError(what, error.why, error.next) from error
     # Where the default itself has sizes, to say less would be to mean those.
-    return value if target.format.parameters[name].default else write_overrides(sizes)
+    return write_overrides(sizes if parameter.default else effective)
 
 
 def _why_none(

@@ -147,7 +147,7 @@ def _say_engine(engines: Engines, graph: str) -> None:
     )
     console.say(f"  {row['layers']} layers; products and convolutions: {row['types']}")
     console.say(f"  shapes: {row['shapes'] or 'fixed'}")
-    promise = "the same bytes in every build" if row["same_bytes"] else "same bytes not promised"
+    promise = "the same bytes in another build" if row["same_bytes"] else "same bytes not promised"
     console.say(f"  {promise}; from ONNX sha256:{row['onnx'][:16]} of {engines['source']}")
 
 

@@ -1,9 +1,17 @@
 """Engines on a page and in lines: what was built, for which GPUs, from what; never that it ran."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from modelkiln.util.units import human_bytes
+
+# The columns of a table of engines.
+TITLES: Final = (
+    *("target", "engine", "size", "activations", "weights", "layers"),
+    *("GPUs", "shapes", "same bytes"),
+)
+# The layers in which nearly all of the work is done.
+_HEAVY: Final = ("MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ATTENTION_OUTPUT")
 
 
 class EngineRow(TypedDict):
@@ -77,9 +85,9 @@ def read_engines(built: Mapping[str, Any], sizes: Mapping[str, int]) -> Engines:
 
 
 def say_types(types: Mapping[str, Mapping[str, int]]) -> str:
-    """Return what products and convolutions put out: `float16 84, float32 2`."""
+    """Return what products, convolutions and attention put out: `float16 84, float32 2`."""
     counts: dict[str, int] = {}
-    for kind in ("MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM"):
+    for kind in _HEAVY:
         for dtype, count in types.get(kind, {}).items():
             counts[dtype] = counts.get(dtype, 0) + count
     return ", ".join(f"{dtype} {count}" for dtype, count in sorted(counts.items()))
@@ -95,15 +103,11 @@ def _say_shapes(inputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def tabulate_engines(
     targets: Mapping[str, Engines],
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Return titles and rows of a table, an engine a row.
+    """Return `TITLES` and rows of a table, an engine a row.
 
     Args:
         targets: What is known of the engines of each target, by its name.
     """
-    titles = (
-        *("target", "engine", "size", "activations", "weights", "layers"),
-        *("GPUs", "shapes", "same bytes"),
-    )
     rows = [
         (
             name,
@@ -119,7 +123,7 @@ def tabulate_engines(
         for name, engines in targets.items()
         for row in engines["rows"]
     ]
-    return titles, rows
+    return TITLES, rows
 
 
 def say_gpus(gpus: Sequence[str]) -> str:

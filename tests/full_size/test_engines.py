@@ -78,7 +78,7 @@ def test_inspect_tells_what_an_engine_takes(
 @pytest.mark.parametrize(
     ("target", "flags", "code", "said"),
     [
-        ("trt-fp16", (), 4, "builds an engine|on the GPU that an engine is for"),
+        ("trt-fp16", (), 4, "on the GPU that an engine is for"),
         ("rtx-fp16", ("--gpu", "sm99"), 2, "gpu cannot be 'sm99'"),
         ("rtx-fp8", ("--gpu", "portable"), 2, "which have no FP8"),
         ("rtx-fp16", ("--profile", "rows=1:2:3"), 2, "rows"),
@@ -90,7 +90,7 @@ def test_what_cannot_be_is_told_before_anything_is_built(
     weights = ("--weights", str(mixer_weights))
     done = mixer("build", f"mixer_small/tokens/{target}", *weights, *flags)
     assert done.returncode == code, done.stderr
-    assert any(one in done.stderr for one in said.split("|")), done.stderr
+    assert said in done.stderr, done.stderr
     assert "start" not in done.stderr
 
 

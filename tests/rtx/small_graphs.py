@@ -158,12 +158,88 @@ def write_no_onnx(path: Path) -> Path:
     return path
 
 
-# What TensorRT's parser refuses, with a word of its own message and one of ours.
+def write_mixed(path: Path, kind: str) -> Path:
+    """A Concat or Where of a float16 tensor and a float32 one."""
+    nodes = [helper.make_node("Cast", ["x"], ["xh"], to=HALF)]
+    if kind == "Where":
+        nodes.append(helper.make_node("Cast", ["x"], ["true"], to=TensorProto.BOOL))
+        nodes.append(helper.make_node(kind, ["true", "xh", "x"], ["y"], name="/mixed"))
+    else:
+        nodes.append(helper.make_node(kind, ["xh", "x"], ["y"], name="/mixed", axis=0))
+    return write(path, nodes, [])
+
+
+def write_integer_convolution(path: Path) -> Path:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], name="/q"),
+        helper.make_node("Reshape", ["q", "shape"], ["r"], name="/reshape"),
+        helper.make_node("ConvInteger", ["r", "weight"], ["i"], name="/ConvInteger"),
+        helper.make_node("Cast", ["i"], ["y"], to=FLOAT),
+    ]
+    scale, zero = np.asarray(np.float32(0.1)), np.asarray(np.int8(0))
+    arrays = {"scale": scale, "zero": zero, "shape": np.asarray([1, 1, -1, WIDTH])}
+    arrays["weight"] = np.ones((1, 1, 1, 1), np.int8)
+    return write(path, nodes, [constant(name, array) for name, array in arrays.items()])
+
+
+# What TensorRT's parser refuses, with its own message but for the place in its sources, and a word
+# of ours.
 REFUSED: Final[Mapping[str, tuple[Callable[[Path], Path], str, str]]] = {
-    "weak types": (write_weakly_typed, "must have same input types", "weak typing"),
-    "int32 biases": (write_int32_bias, "has type Int32 but must have type", "--layout explicit"),
-    "asymmetric": (write_asymmetric, "Non-zero zero point", "--layout explicit"),
-    "dynamic int8": (write_dynamic_int8, "UNSUPPORTED_NODE", "calibrated scales"),
-    "another domain": (write_other_domain, "Plugin not found", "another domain"),
-    "no ONNX": (write_no_onnx, "MODEL_DESERIALIZE_FAILED", "no ONNX model"),
+    "weak types": (
+        write_weakly_typed,
+        "INVALID_NODE at Add /Add: Invalid Node - /Add ITensor::getDimensions: Error Code 4: API "
+        "Usage Error (/Add: ElementWiseOperation SUM must have same input types. But they are of "
+        "types Float and Half.",
+        "weak typing",
+    ),
+    "weak types, Concat": (
+        lambda path: write_mixed(path, "Concat"),
+        "INVALID_NODE at Concat /mixed: Invalid Node - /mixed ITensor::getDimensions: Error Code "
+        "4: API Usage Error (/mixed: IConcatenationLayer `inputs` must all be of the same type. "
+        "inputs[1] is of type Float but inputs[0] is of type Half.",
+        "weak typing",
+    ),
+    "weak types, Where": (
+        lambda path: write_mixed(path, "Where"),
+        "INVALID_NODE at Where /mixed: Invalid Node - /mixed ITensor::getDimensions: Error Code 4: "
+        "API Usage Error (/mixed: ISelectLayer must have `thenInput` and `elseInput` of same types "
+        "but has Half and Float.",
+        "weak typing",
+    ),
+    "int32 biases": (
+        write_int32_bias,
+        "INVALID_NODE at DequantizeLinear /bias: Invalid Node - /bias ITensor::getDimensions: "
+        "Error Code 4: API Usage Error (/bias: input has type Int32 but must have type FP8, FP4, "
+        "Int4, Int8, or UInt8.",
+        "--layout explicit",
+    ),
+    "asymmetric": (
+        write_asymmetric,
+        "INVALID_NODE at QuantizeLinear /q: Assertion failed: shiftIsAllZeros(zeroPoint): Non-zero "
+        "zero point is not supported.",
+        "--layout explicit",
+    ),
+    "dynamic int8": (
+        write_dynamic_int8,
+        "UNSUPPORTED_NODE at DynamicQuantizeLinear /dynamic: false; UNSUPPORTED_NODE at "
+        "MatMulInteger /MatMulInteger: false",
+        "calibrated scales",
+    ),
+    "integer convolution": (
+        write_integer_convolution,
+        "UNSUPPORTED_NODE at ConvInteger /ConvInteger: false",
+        "calibrated scales",
+    ),
+    "another domain": (
+        write_other_domain,
+        'INVALID_NODE at Strange /strange: creator && "Plugin not found, are the plugin name, '
+        'version, and namespace correct?"',
+        "another domain",
+    ),
+    "no ONNX": (
+        write_no_onnx,
+        "MODEL_DESERIALIZE_FAILED: Assertion failed: model->ParseFromCodedStream(&codedInput): "
+        "Failed to parse the ONNX model.",
+        "no ONNX model",
+    ),
 }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelkiln.catalog.parameters import entries
+from modelkiln.catalog.profiles import WHICH, spell_shapes
 from modelkiln.catalog.target import Target
 from modelkiln.planning.graph import Input
 from modelkiln.planning.stages.making import Making, Stage
@@ -37,7 +38,13 @@ def engine_params(making: Making) -> dict[str, Any]:
         "graphs": [{key: one[key] for key in SIGNATURE} for one in target.graphs],
         "onnx": _name_files(source),
         "engines": target.engine_files,
-        "shapes": {name: spell_shapes(target, name) for name in target.engine_files},
+        "shapes": {
+            graph["name"]: {
+                name: [one[which] for which in WHICH]
+                for name, one in spell_shapes(graph, target.profiles[graph["name"]]).items()
+            }
+            for graph in target.graphs
+        },
         "precision": options["precision"],
         "quantized": source.quantized if options["precision"] in QUANTIZED else [],
         "gpus": entries(target.format_parameters["gpu"]),
@@ -52,20 +59,6 @@ def engine_inputs(making: Making) -> dict[str, Input]:
     if "quantize" in making.base.format.stages:
         inputs |= making.output("quantize", "quantization.json")
     return inputs
-
-
-def spell_shapes(target: Target, graph: str) -> dict[str, list[list[int]]]:
-    """Return min, opt and max of the dims of a graph's inputs that leave any open, by name."""
-    (golden,) = (one for one in target.graphs if one["name"] == graph)
-    shapes = target.profiles[graph]
-    return {
-        value["name"]: [
-            [getattr(dim, which) for dim in shapes[value["name"]]]
-            for which in ("min", "opt", "max")
-        ]
-        for value in golden["inputs"]
-        if any(isinstance(dim, str) for dim in value["dims"])
-    }
 
 
 def _name_files(source: Target) -> Mapping[str, list[str]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from modelkiln.building.tensorrt import WHICH, describe_tensorrt, write_shapes
+from modelkiln.building.tensorrt import describe_tensorrt, write_shapes
 from modelkiln.catalog.catalog import load_catalog
+from modelkiln.catalog.profiles import WHICH
 from modelkiln.catalog.selection import all_target_names, select_targets
 from modelkiln.catalog.target import Target
 from tests.modelkiln.catalog.shared import CATALOG, FOLDER, OFFICIAL, add_contract
@@ -127,7 +128,7 @@ def test_deepstream_s_lines_are_nvidia_s() -> None:
     assert encoder == {
         "10": "trtexec --onnx=image_encoder.onnx --saveEngine=image_encoder.engine "
         "--stronglyTyped --noTF32",
-        "11": "trtexec --onnx=image_encoder.onnx --saveEngine=image_encoder.engine --noTF32",
+        "11": "trtexec --onnx=image_encoder.onnx --saveEngine=image_encoder.engine",
     }
     # A fixed size of a dynamic axis is said three times.
     memory = said["memory_encoder"]["shapes"]["occ_logit"]

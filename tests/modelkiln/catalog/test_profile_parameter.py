@@ -12,7 +12,7 @@ from modelkiln.catalog.profiles import Range
 from modelkiln.catalog.selection import select_targets
 from modelkiln.catalog.target import Target
 from modelkiln.errors import UsageError
-from tests.modelkiln.catalog.shared import FOLDER, OFFICIAL
+from tests.modelkiln.catalog.shared import CATALOG, FOLDER, OFFICIAL
 
 TABLE = {"default": "", "kind": "profile", "token": "profile-{}", "stages": ["engine"]}
 PARAMETER = read_parameters({"profile": TABLE}, Path("rtx.toml"), "format")["profile"]
@@ -153,3 +153,57 @@ def test_formats_without_engines_take_no_sizes(select: Select) -> None:
     names = [one.name for one in select("dinov2_vits14/features/*", profile="batch=1:1:8")]
     assert "dinov2_vits14/features/engine@profile-batch-1-1-8" in names
     assert "dinov2_vits14/features/onnx-fp32" in names
+
+
+def test_of_several_targets_each_takes_the_sizes_of_its_own_axes(select: Select) -> None:
+    texts = (f"{TRACKER}/engine", "dinov2_vits14/features/engine")
+    names = [one.name for one in select(*texts, profile="num_points=1:2:16,batch=1:1:2")]
+    assert names == [
+        f"{TRACKER}/engine@profile-batch-1-1-2+num_points-1-2-16",
+        "dinov2_vits14/features/engine@profile-batch-1-1-2",
+    ]
+    for one in ("num_points=1:2:16", "mask_decoder.num_points=1:2:16"):
+        tracker, features = select(*texts, profile=one)
+        assert tracker.profiles["mask_decoder"]["point_labels"][1] == Range(1, 2, 16)
+        assert features.name == texts[1]
+    # Where what it takes is what it has anyway, it is the plain target.
+    assert select(*texts, profile="num_points=1:2:8") == select(*texts)
+
+
+@pytest.mark.parametrize(
+    ("profile", "key", "said"),
+    [
+        ("batch=1:1:2,num_framez=7", "num_framez", "Did you mean num_frames"),
+        ("feature.batch=2", "feature.batch", "Did you mean features"),
+        ("features.num_points=2", "features.num_points", "axes of features's inputs are batch."),
+    ],
+)
+def test_sizes_that_no_target_takes_are_told(
+    select: Select, profile: str, key: str, said: str
+) -> None:
+    # The one that has the near name is not the first.
+    texts = ("dinov2_vits14/features/engine", f"{TRACKER}/engine")
+    with pytest.raises(UsageError) as caught:
+        select(*texts, profile=profile)
+    assert caught.value.exit_code == 2 and said in caught.value.why
+    assert caught.value.what == (
+        f"--profile names {key}, which the graphs of {texts[0]} and 1 other target do not have."
+    )
+
+
+def test_a_target_s_own_sizes_have_to_fit_it_and_take_none_of_a_flag(select: Select) -> None:
+    features, own = "dinov2_vits14/features/engine", "engine@profile-num_points-1-2-16"
+    found = select(f"{TRACKER}/{own}", features, profile="batch=1:1:2")
+    assert [one.name for one in found] == [f"{TRACKER}/{own}", f"{features}@profile-batch-1-1-2"]
+    with pytest.raises(UsageError, match=f"^--profile names num_frames, .* of {features} do not"):
+        select(f"{TRACKER}/{own}", features, profile="num_frames=7")
+    with pytest.raises(UsageError, match=f"^{features}: --profile names num_points") as caught:
+        select(f"{TRACKER}/engine", f"dinov2_vits14/*/{own}")
+    assert caught.value.exit_code == 2
+
+
+def test_sizes_that_contradict_name_their_target() -> None:
+    texts = ["sam2.1_hiera_tiny/image/rtx-fp16", "sam2.1_hiera_tiny/tracker/rtx-fp16"]
+    said = f"^{texts[1]}: memory_attention: buff_size_embed cannot be 5"
+    with pytest.raises(UsageError, match=said):
+        select_targets(CATALOG, texts, OFFICIAL, {"profile": "buff_size_embed=5"})

@@ -14,6 +14,7 @@ from modelkiln.catalog.profiles import (
     keep_effective,
     resolve_profile,
     resolve_profiles,
+    spell_shapes,
 )
 from modelkiln.catalog.selection import all_target_names, select_targets
 from modelkiln.errors import UsageError
@@ -80,6 +81,12 @@ def test_a_graph_without_dynamic_axes_needs_no_table() -> None:
     assert resolve_profile(fixed, {"count": [1, 7, 7], "rows": "{count * 2}"}, {}) == {
         "x": (sizes(1), sizes(3))
     }
+
+
+def test_shapes_are_spelled_for_inputs_with_a_dynamic_axis_alone() -> None:
+    spelled = spell_shapes(GRAPH, resolve_profile(GRAPH, TABLE, {}))
+    assert list(spelled) == ["words", "frames", "rows"]
+    assert spelled["words"] == {"min": [1, 1, 16], "opt": [1, 8, 16], "max": [1, 16, 16]}
 
 
 def test_a_range_is_fixed_if_it_has_one_size() -> None:

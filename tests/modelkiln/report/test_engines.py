@@ -69,6 +69,8 @@ def test_gpus_in_words() -> None:
 
 def test_types_of_what_takes_the_time_alone() -> None:
     assert say_types({"CAST": {"float32": 3}}) == ""
+    types = {"ATTENTION_OUTPUT": {"float16": 2}, "EINSUM": {"float16": 1, "float32": 1}}
+    assert say_types(types) == "float16 3, float32 1"
 
 
 def test_a_line_says_built_and_never_verified() -> None:

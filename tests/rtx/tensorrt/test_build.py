@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx import helper
 
 from exporters.protocol import StageError
 from exporters.tensorrt.build import Memory, Progress, Settings, apply_shapes, build_engine
+from exporters.tensorrt.flavours import FLAVOURS
 from exporters.tensorrt.header import read_header
 from exporters.tensorrt.network import Network
 from exporters.tensorrt.signature import Shapes
@@ -37,10 +39,14 @@ GRAPHS: dict[str, Callable[[Path], Path]] = {
     "int8 over fp32": lambda path: write_quantized(path, INT8, half=False),
 }
 # What TensorRT for RTX 1.7 refuses to compile, and its words.
+NO_FP32 = "Cannot compile operation '{}' for Turing (SM75): FP32 GEMM is not supported."
+NO_FP8 = (
+    "Cannot compile for target(s) {}, because the model contains HW-specific datatypes: fp8_e4m3."
+)
 REFUSED = {
-    ("fp32", "sm75"): "FP32 GEMM is not supported",
-    ("int8 over fp32", "sm75"): "FP32 GEMM is not supported",
-    **{("fp8", gpu): "HW-specific datatypes: fp8" for gpu in ("sm75", "sm80", "sm86")},
+    ("fp32", "sm75"): NO_FP32.format("/first/MatMul"),
+    ("int8 over fp32", "sm75"): NO_FP32.format("/MatMul"),
+    **{("fp8", gpu): NO_FP8.format(gpu) for gpu in ("sm75", "sm80", "sm86")},
 }
 
 
@@ -56,7 +62,9 @@ def build(
 ) -> Memory:
     network = Network(trt, graph, graph.name)
     apply_shapes(network, shapes, graph.name)
-    settings = Settings(gpus=gpus or ("portable",), tf32=tf32, verbosity=verbosity)
+    settings = Settings(
+        flavour=FLAVOURS["rtx"], gpus=gpus or ("portable",), tf32=tf32, verbosity=verbosity
+    )
     return build_engine(network, shapes, settings, out, out.name, on_fraction)
 
 
@@ -88,6 +96,20 @@ def test_one_engine_for_several_gpus(trt: Any, tmp_path: Path) -> None:
     fp8 = write_quantized(tmp_path / "fp8.onnx", FP8)
     with pytest.raises(StageError, match="for sm86, sm89"):
         build(trt, fp8, tmp_path / "fp8.engine", "sm86", "sm89")
+
+
+def test_gpus_are_named_where_the_flavour_names_them(trt: Any, tmp_path: Path) -> None:
+    graph, out = write_fp16(tmp_path / "small.onnx"), tmp_path / "small.engine"
+    network = Network(trt, graph, graph.name)
+    apply_shapes(network, FIXED, graph.name)
+    flavour = replace(FLAVOURS["rtx"], title="Another", names_gpus=False)
+    settings = Settings(flavour=flavour, gpus=("sm86",), tf32=False, verbosity="none")
+    with pytest.raises(StageError, match=r"small.engine cannot be built for sm86\.") as caught:
+        build_engine(network, FIXED, settings, out, out.name, lambda *_: None)
+    assert caught.value.why == "Another builds for the GPU of its machine alone."
+    # Without any, it is asked for none: here that is what `portable` means.
+    build_engine(network, FIXED, replace(settings, gpus=()), out, out.name, lambda *_: None)
+    assert read_header(out).portable
 
 
 def digest(path: Path) -> str:
@@ -130,7 +152,9 @@ def test_an_axis_of_one_size_is_fixed_beside_one_with_a_range(trt: Any, tmp_path
     apply_shapes(network, shapes, path.name)
     assert network.inputs[0].dims == network.outputs[0].dims == (2, -1, WIDTH)
     out = tmp_path / "small.engine"
-    settings = Settings(gpus=("portable",), tf32=False, verbosity="detailed")
+    settings = Settings(
+        flavour=FLAVOURS["rtx"], gpus=("portable",), tf32=False, verbosity="detailed"
+    )
     build_engine(network, shapes, settings, out, out.name, lambda *_: None)
     assert read_header(out).portable
 

@@ -1,6 +1,31 @@
 """Refusals in TensorRT's words and in ours."""
 
-from exporters.tensorrt.refusals import REFUSALS, UNKNOWN_NEXT, explain
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from exporters.tensorrt.refusals import REFUSALS, UNKNOWN_NEXT, Refusal, explain
+from tests.rtx.small_graphs import REFUSED
+from tests.rtx.tensorrt.test_build import REFUSED as UNCOMPILED
+
+# TensorRT says each of these of a small graph: see test_network.py and test_build.py.
+SAID = [*(said for _, said, _ in REFUSED.values()), *UNCOMPILED.values()]
+
+
+def words() -> Iterator[tuple[Refusal, str]]:
+    """Each of the words that a pattern looks for."""
+    for one in REFUSALS:
+        for word in one.pattern.split("|"):
+            yield one, word
+
+
+@pytest.mark.parametrize(("refusal", "word"), list(words()))
+def test_tensorrt_says_what_each_pattern_looks_for(refusal: Refusal, word: str) -> None:
+    lines = [line for line in SAID if re.search(word, line)]
+    assert lines
+    for line in lines:
+        assert explain("It was refused.", [line]).next == refusal.remedy
 
 
 def test_what_is_understood_is_explained_beside_its_own_words() -> None:
