@@ -97,8 +97,12 @@ def read_network(step: Step, trt: Any, golden: Mapping[str, Any]) -> tuple[Netwo
     if differences:
         raise _not_as_promised(f"The network of {name} is not its contract's.", differences)
     precision = Precision(step.param("precision"))
+    said = read_quantization(step, name)
     faults = find_precision_faults(
-        precision, layers, quantized=name in step.param("quantized"), kept=read_kept(step, name)
+        precision,
+        layers,
+        quantized=int(said.get("quantized", 0)) if name in step.param("quantized") else 0,
+        kept=[one["name"] for one in said.get("float16", {}).get("kept", ())],
     )
     if faults:
         raise _not_as_promised(f"The network of {name} is not {precision}.", faults)
@@ -111,13 +115,13 @@ def read_network(step: Step, trt: Any, golden: Mapping[str, Any]) -> tuple[Netwo
     }
 
 
-def read_kept(step: Step, graph: str) -> Sequence[str]:
-    """Return the nodes of a graph that were left in float32 because float16 would overflow."""
+def read_quantization(step: Step, graph: str) -> Mapping[str, Any]:
+    """Return what is known of how a graph came to its precision; nothing of float32's."""
     if "quantization.json" not in step.inputs:
-        return ()
+        return {}
     document = json.loads(step.input("quantization.json").read_text(encoding="utf-8"))
-    kept = document["graphs"].get(graph, {}).get("float16", {}).get("kept", ())
-    return [one["name"] for one in kept]
+    found: Mapping[str, Any] = document["graphs"].get(graph, {})
+    return found
 
 
 def _not_as_promised(what: str, faults: Sequence[str]) -> StageError:

@@ -5,7 +5,7 @@ tells nothing of its layers, but the network that it is built from does: it is s
 the compiler may not choose other types.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -38,14 +38,14 @@ class Precision(StrEnum):
 
 
 def find_precision_faults(
-    precision: Precision, layers: Iterable[Layer], *, quantized: bool, kept: Collection[str] = ()
+    precision: Precision, layers: Iterable[Layer], *, quantized: int, kept: Collection[str] = ()
 ) -> list[str]:
     """Return where a network computes in another type than its engine promises, a line each.
 
     Args:
         precision: What is promised.
         layers: The network's.
-        quantized: Whether this graph is one of those that the format quantizes.
+        quantized: How many of its layers the graph is said to have quantized.
         kept: Names of nodes that were left in float32 on purpose.
     """
     listed = list(layers)
@@ -71,8 +71,13 @@ def _find_heavy_faults(
 
 
 def _find_quantized_faults(
-    precision: Precision, layers: Iterable[Layer], quantized: bool
+    precision: Precision, layers: Sequence[Layer], quantized: int
 ) -> Iterator[str]:
+    # Each has weights of its own behind a DequantizeLinear; layers may share an activation's.
+    scaled = sum(one.kind == "DEQUANTIZE" for one in layers)
+    scaled -= sum(one.kind in ("QUANTIZE", "DYNAMIC_QUANTIZE") for one in layers)
+    if precision.quantized and scaled < quantized:
+        yield f"{max(scaled, 0)} of its layers have quantized weights, and {quantized} are promised"
     found = {one.dtype for one in layers if one.kind in ("QUANTIZE", "DYNAMIC_QUANTIZE")}
     wanted = {precision.quantized} if quantized and precision.quantized else set()
     if found != wanted:

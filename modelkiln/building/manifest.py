@@ -21,6 +21,8 @@ REPORT = "verification.json"
 BUILT = "built.json"
 
 
+# What everything that reads one relies on.
+NEEDED = ("contract", "environment", "files", "graphs", "parameters", "steps", "weights")
 # Where a manifest has the summary of the last check. What was only built has no verification,
 # whoever looks for one.
 CHECKED = {TargetStatus.VERIFIED: "verification", TargetStatus.BUILT: "built"}
@@ -115,17 +117,22 @@ def find_manifest(kiln: Kiln, target: Target) -> dict[str, Any]:
     path = target_folder(kiln, target) / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        damaged = [name for name in NEEDED if not isinstance(manifest.get(name), Mapping)]
     except FileNotFoundError:
         raise UsageError(
             f"{target.name} has not been built.",
             f"There is no {path}.",
             f"invoke build {target.name}",
         ) from None
-    except ValueError as error:
-        raise UsageError(
-            f"{path} is damaged.", str(error), f"invoke build {target.name} restores it."
-        ) from error
+    except (ValueError, AttributeError) as error:
+        raise _damaged(path, target, str(error)) from error
+    if damaged:
+        raise _damaged(path, target, f"It says nothing of {', '.join(damaged)}.")
     return manifest
+
+
+def _damaged(path: Path, target: Target, why: str) -> UsageError:
+    return UsageError(f"{path} is damaged.", why, f"invoke build {target.name} restores it.")
 
 
 def read_status(manifest: Mapping[str, Any]) -> TargetStatus:
@@ -134,9 +141,10 @@ def read_status(manifest: Mapping[str, Any]) -> TargetStatus:
     Those of earlier versions do not say it: they were written for what was verified, and for
     nothing else.
     """
-    if "status" not in manifest and CHECKED[TargetStatus.VERIFIED] in manifest:
-        return TargetStatus.VERIFIED
-    return TargetStatus(manifest["status"])
+    verified = TargetStatus.VERIFIED
+    # The word alone is not enough: there has to be a verification.
+    said = manifest.get("status", verified) == verified and CHECKED[verified] in manifest
+    return verified if said else TargetStatus.BUILT
 
 
 def check_files(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:

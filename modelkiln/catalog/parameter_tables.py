@@ -2,7 +2,7 @@
 
 A table `[parameters.NAME]` has `default`, `token` (how a target spells a value, with one `{}` for
 it), `stages` (those whose keys it enters), `help`, perhaps `refused` (a table: words that are no
-values, each with the reason), and what its kind takes:
+values, each with the reason, or with [reason, what to do]), and what its kind takes:
 
 - `choices`: one of a closed set; `choices = [false, true]` is a switch;
 - `multiple` and `most_pixels`: any picture size that fits them, `HEIGHTxWIDTH`;
@@ -63,12 +63,12 @@ def _read(name: str, table: Mapping[str, Any], path: Path, owner: str) -> Parame
         token.count("{}") != 1
         or not isinstance(default, str | int)
         or not isinstance(refused, dict)
-        or not all(isinstance(one, str) for one in refused.values())
+        or not all(_is_reason(one) for one in refused.values())
     ):
         raise UsageError(
             f"{path}: the parameter {name} is wrong.",
             "Its `token` has one {} for the value, its `default` is a text, a number or a switch, "
-            "and `refused` a table of reasons.",
+            "and `refused` a table of reasons, or of [reason, what to do].",
             "Correct the file.",
         )
     # A word that one file refuses may be a value where another extends it.
@@ -81,7 +81,16 @@ def _read(name: str, table: Mapping[str, Any], path: Path, owner: str) -> Parame
         "stages": tuple(need(table, "stages", list, path)),
         "help": str(table.get("help", "")),
         "owner": owner,
-        "refused": {word: why for word, why in refused.items() if word not in values},
+        "refused": {
+            word: why if isinstance(why, str) else why[0]
+            for word, why in refused.items()
+            if word not in values
+        },
+        "remedies": {
+            word: why[1]
+            for word, why in refused.items()
+            if word not in values and not isinstance(why, str)
+        },
     }
     parameter = _make(table, shared, path)
     if isinstance(parameter, ListParameter) and parameter.of_contract:
@@ -95,6 +104,11 @@ def _read(name: str, table: Mapping[str, Any], path: Path, owner: str) -> Parame
             "Correct the file.",
         ) from error
     return parameter
+
+
+def _is_reason(value: object) -> bool:
+    parts = value if isinstance(value, list) and len(value) == 2 else [value]
+    return all(isinstance(one, str) for one in parts)
 
 
 def _make(table: Mapping[str, Any], shared: dict[str, Any], path: Path) -> Parameter:

@@ -29,6 +29,7 @@ class Parameter:
         help: What it means, for `--help`.
         owner: Whose it is: `contract` or `format`.
         refused: Words that might be expected among its values and are none, with the reason.
+        remedies: What to do in the place of some of these.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Parameter:
     help: str
     owner: str = "contract"
     refused: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def flag(self) -> str:
@@ -83,12 +85,18 @@ class Parameter:
             if write_value(choice).lower() == text.lower():
                 return choice
         allowed = ", ".join(map(write_value, self.choices))
-        default = write_value(self.default)
         raise UsageError(
             f"{self.name} cannot be {text!r}.",
             self.refused.get(text.lower(), f"The {self.owner} allows {allowed}."),
-            advice or f"Leave {self.flag} out for the default, {default}.",
+            self.remedies.get(text.lower())
+            or advice
+            or f"Leave {self.flag} out for the default, {self.written_default}.",
         )
+
+    @property
+    def written_default(self) -> str:
+        """Its default, as users write it."""
+        return write_value(self.default)
 
     def bare(self, token: str) -> str | None:
         """Return what stands in a token for the value; None where it is another parameter's."""
@@ -245,6 +253,10 @@ class ListParameter(Parameter):
         if not text or not known.intersection(text.lower().split("+")):
             return None
         return self.parse(text if self.plus else text.replace("+", ","))
+
+    @property
+    def written_default(self) -> str:
+        return str(self.default).replace(",", "+" if self.plus else ",")
 
     def split(self, text: str) -> list[str]:
         return super().split(text) if self.plus else [text]

@@ -14,6 +14,7 @@ targets each takes those that its graphs have; one that none has is an error.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ from modelkiln.catalog.dims import evaluate
 from modelkiln.errors import UsageError
 
 WHICH: Final = ("min", "opt", "max")
+
+# TensorRT counts the elements of a tensor in 31 bits.
+MOST_ELEMENTS: Final = 2**31 - 1
 
 _CORRECT: Final = "Correct the file."
 
@@ -274,12 +278,21 @@ def resolve_profile(
                 f"Leave {axis} out of --profile, or change what it follows from.",
             )
         ranges[axis] = computed
-    return {
+    shapes = {
         value["name"]: tuple(
             ranges[dim] if isinstance(dim, str) else Range(dim, dim, dim) for dim in value["dims"]
         )
         for value in graph["inputs"]
     }
+    for value, sizes in shapes.items():
+        if (count := prod(one.max for one in sizes)) > MOST_ELEMENTS:
+            raise UsageError(
+                f"{name}: {value} cannot have {' x '.join(str(one.max) for one in sizes)} values.",
+                f"They are {count}, and TensorRT counts those of a tensor in 31 bits: the compiler "
+                "takes more and then names too little memory.",
+                "Give a smaller maximum with --profile.",
+            )
+    return shapes
 
 
 def spell_shapes(graph: Mapping[str, Any], shapes: Shapes) -> dict[str, dict[str, list[int]]]:

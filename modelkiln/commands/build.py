@@ -42,7 +42,8 @@ def build_targets(
             "Leave --until out to build, verify and publish.",
         )
     prepared = prepare(kiln, targets, until or None)
-    _build(kiln, prepared, until=until or None, dry_run=dry_run, as_json=as_json)
+    reasons = {one.name: one.format.unavailable[0] for one in left_out}
+    _build(kiln, prepared, until=until or None, dry_run=dry_run, as_json=as_json, skipped=reasons)
 
 
 def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> None:
@@ -68,7 +69,14 @@ def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> No
         )
     if reasons:
         prepared = prepare(kiln, able)
-    _build(kiln, prepared, dry_run=dry_run, as_json=as_json, left_out=reasons)
+    _build(
+        kiln,
+        prepared,
+        dry_run=dry_run,
+        as_json=as_json,
+        left_out=reasons,
+        skipped={one.name: one.format.unavailable[0] for one in skipped},
+    )
 
 
 def find_obstacles(kiln: Kiln, prepared: Prepared) -> dict[str, str]:
@@ -118,6 +126,7 @@ def _build(
     dry_run: bool,
     as_json: bool,
     left_out: dict[str, str] | None = None,
+    skipped: dict[str, str] | None = None,
 ) -> None:
     if dry_run:
         from modelkiln.building.dry_run import show_plan
@@ -128,7 +137,9 @@ def _build(
     built = build(kiln, prepared, until=until)
     kiln.save_caches()
     if as_json:
-        says = console.json_text({**describe(built), "left_out": left_out or {}})
+        says = console.json_text(
+            {**describe(built), "left_out": {**(left_out or {}), **(skipped or {})}}
+        )
     elif until and not built.failed:
         says = f"built {', '.join(one.name for one in targets)} until {until}; nothing is published"
     else:

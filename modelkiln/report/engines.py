@@ -46,6 +46,7 @@ class Engines(TypedDict):
     tf32: bool
     says: str
     source: str
+    source_says: str
     ran_on: Mapping[str, str] | None
     rows: Sequence[EngineRow]
 
@@ -65,6 +66,7 @@ def read_engines(built: Mapping[str, Any], sizes: Mapping[str, int]) -> Engines:
         "tf32": built["tf32"],
         "says": built["says"],
         "source": built["onnx"]["target"],
+        "source_says": say_source(built["onnx"]),
         "ran_on": built["ran_on"],
         "rows": [
             {
@@ -144,5 +146,19 @@ def say_built(summary: Mapping[str, Any]) -> str:
     return (
         f"{summary['says']}; {tensorrt['title']} {tensorrt['version']}, {summary['precision']}, "
         f"{say_gpus(summary['gpus'])}; at most {human_bytes(summary['activation_memory'])} of "
-        f"activations; from {summary['onnx']['target']}"
+        f"activations; from {summary['onnx']['target']}, {say_source(summary['onnx'])}"
     )
+
+
+def say_source(onnx: Mapping[str, Any]) -> str:
+    """Return what the checks of the graphs came to that engines are built from.
+
+    Args:
+        onnx: `summary`, that of the graphs' last check.
+    """
+    summary = onnx["summary"]
+    if isinstance(summary, Mapping) and summary.get("binding") is False:
+        missed = len(summary.get("missed", ()))
+        more = f", {missed} missed" if missed else ""
+        return f"whose gates do not bind: random weights{more}"
+    return "which passed its own checks"

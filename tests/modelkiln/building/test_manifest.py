@@ -14,6 +14,7 @@ from modelkiln.building.manifest import (
     describe_format,
     describe_weights,
     find_manifest,
+    read_status,
     target_folder,
 )
 from modelkiln.catalog.weights import FileWeights
@@ -52,14 +53,24 @@ def test_a_target_that_is_not_there_is_told_with_the_command(make_kiln: MakeKiln
     assert caught.value.next == f"invoke build {target.name}"
 
 
-def test_a_damaged_manifest_is_told(make_kiln: MakeKiln, built: Path) -> None:
+@pytest.mark.parametrize("text", ["{", "[]", "3", "{}", '{"files": 3}'])
+def test_a_damaged_manifest_is_told(make_kiln: MakeKiln, built: Path, text: str) -> None:
     kiln = make_kiln()
     (target,) = kiln.targets(TARGET)
     path = folder(built) / "manifest.json"
     path.chmod(0o644)
-    path.write_text("{")
+    path.write_text(text)
     with pytest.raises(UsageError, match=r"manifest\.json is damaged"):
         find_manifest(kiln, target)
+
+
+def test_a_word_alone_makes_nothing_verified() -> None:
+    assert read_status({"status": "verified", "verification": None}) == "verified"
+    # Earlier versions wrote no word, and published what was verified alone.
+    assert read_status({"verification": "words agree"}) == "verified"
+    for manifest in ({"status": "verified"}, {"status": "verified", "built": {}}, {}):
+        assert read_status(manifest) == "built"
+    assert read_status({"status": "built", "verification": "forged"}) == "built"
 
 
 @pytest.mark.parametrize("how", ["edit", "remove", "folder"])

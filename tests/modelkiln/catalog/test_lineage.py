@@ -47,12 +47,25 @@ def test_the_source_s_parameters_are_those_of_what_is_made_from_it() -> None:
     one = target(f"{tracker}/rtx-int8@calib8.{graphs}.profile-batch-1-1-4.sm89")
     source = find_source(CATALOG, one)
     assert source is not None
-    assert source.name == f"{tracker}/onnx-int8@calib8.explicit.fp16.{graphs}"
+    assert source.name == f"{tracker}@whole/onnx-int8@calib8.explicit.fp16.{graphs}"
     assert source.quantized == ["image_encoder", "memory_attention"]
     # What the source's variant fixes cannot be asked for.
     assert {"layout", "dtype"}.isdisjoint(one.format.parameters)
     assert {"calib_size", "image_dir", "gpu", "profile"} <= one.format.parameters.keys()
     assert one.format.fixed == {"layout": "explicit", "dtype": "fp16"}
+
+
+def test_attention_is_whole_where_a_contract_splits_it() -> None:
+    for contract, whole in (
+        ("tracker", "tracker@whole"),
+        ("tracker-ex@static", "tracker-ex@static.whole"),
+    ):
+        source = find_source(CATALOG, target(f"sam2.1_hiera_tiny/{contract}/rtx-fp16"))
+        assert source is not None
+        assert source.name == f"sam2.1_hiera_tiny/{whole}/onnx-fp16"
+    image = find_source(CATALOG, target(f"{IMAGE}/rtx-fp16"))
+    assert image is not None
+    assert image.name == f"{IMAGE}/onnx-fp16"
 
 
 def test_defaults_of_a_model_are_those_of_the_source() -> None:

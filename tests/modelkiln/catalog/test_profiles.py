@@ -258,3 +258,16 @@ def test_encoders_and_features_are_fixed() -> None:
             assert fixed is not ("decoder" in graph or "attention" in graph), (target.name, graph)
         seen.add(target.contract.name)
     assert wanted <= seen
+
+
+def test_more_values_than_tensorrt_counts_are_refused() -> None:
+    graph: dict[str, Any] = {
+        "name": "decoder",
+        "inputs": [{"name": "points", "dims": ["batch", 2]}],
+        "outputs": [],
+    }
+    most = Range(1, 1, 2**30 - 1)
+    assert resolve_profile(graph, {"batch": 1}, {"batch": most})["points"][0] == most
+    with pytest.raises(UsageError) as caught:
+        resolve_profile(graph, {"batch": 1}, {"batch": Range(1, 1, 2**30)})
+    assert caught.value.what == "decoder: points cannot have 1073741824 x 2 values."

@@ -4,6 +4,7 @@ from modelkiln.report.engines import (
     read_engines,
     say_built,
     say_gpus,
+    say_source,
     say_types,
     tabulate_engines,
 )
@@ -67,6 +68,17 @@ def test_gpus_in_words() -> None:
     assert say_gpus(["sm75", "sm120"]) == "compute capability 7.5, 12.0"
 
 
+def test_gates_that_do_not_bind_are_no_pass() -> None:
+    loose = {"summary": {"binding": False, "missed": ["mask_iou"]}}
+    assert say_source(loose) == "whose gates do not bind: random weights, 1 missed"
+    assert say_source({"summary": {"binding": False, "missed": []}}).endswith("random weights")
+    for passed in ({"binding": True, "missed": []}, {"worst": {}}, None, "words agree"):
+        assert say_source({"summary": passed}) == "which passed its own checks"
+    built = {**BUILT, "onnx": {"target": "tiny/tracker/onnx-fp16", **loose}}
+    assert read_engines(built, SIZES)["source_says"] == say_source(loose)
+    assert say_source(loose) in say_built({**SUMMARY, "onnx": built["onnx"]})
+
+
 def test_types_of_what_takes_the_time_alone() -> None:
     assert say_types({"CAST": {"float32": 3}}) == ""
     types = {"ATTENTION_OUTPUT": {"float16": 2}, "EINSUM": {"float16": 1, "float32": 1}}
@@ -78,6 +90,6 @@ def test_a_line_says_built_and_never_verified() -> None:
     assert line == (
         "built, not run: no GPU has computed anything with these engines; TensorRT for RTX "
         "1.7.1.116, fp16, compute capability 8.6, 12.0; at most 753.0 MB of activations; from "
-        "tiny/tracker/onnx-fp16"
+        "tiny/tracker/onnx-fp16, which passed its own checks"
     )
     assert "verified" not in line

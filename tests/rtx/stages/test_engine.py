@@ -70,11 +70,23 @@ def test_quantized_graphs_are_told_by_their_types(
     precision: str, make: Any, tmp_path: Path
 ) -> None:
     _, result = run_engine(
-        tmp_path, make, precision=precision, quantized=["small"], gpus=["sm89", "sm120"]
+        tmp_path,
+        make,
+        {"graphs": {"small": {"quantized": 1}}},
+        precision=precision,
+        quantized=["small"],
+        gpus=["sm89", "sm120"],
     )
     assert read_header(tmp_path / "out" / "small.engine").gpus == ("sm89", "sm120")
     kind = {"int8": "int8", "fp8": "float8e4m3fn"}[precision]
     assert result.metrics["graphs"]["small"]["types"]["QUANTIZE"] == {kind: 1}
+
+
+def test_fewer_quantized_layers_than_promised_are_refused(tmp_path: Path) -> None:
+    promised = {"graphs": {"small": {"quantized": 2}}}
+    with pytest.raises(StageError) as caught:
+        run_engine(tmp_path, write_quantized, promised, precision="int8", quantized=["small"])
+    assert "1 of its layers have quantized weights, and 2 are promised" in caught.value.why
 
 
 def test_a_network_that_is_not_its_contract_s_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def layers(*described: str) -> list[Layer]:
 
 PRODUCT16, PRODUCT32 = "MATRIX_MULTIPLY float16", "MATRIX_MULTIPLY float32"
 CONVOLUTION16, CONVOLUTION32 = "CONVOLUTION float16", "CONVOLUTION float32"
-QUANTIZE = "QUANTIZE int8"
+QUANTIZE, SCALE = "QUANTIZE int8", "DEQUANTIZE float16"
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,11 @@ QUANTIZE = "QUANTIZE int8"
     [
         (Precision.FP32, False, (PRODUCT32, CONVOLUTION32, "CAST int64")),
         (Precision.FP16, False, (PRODUCT16, CONVOLUTION16, "SOFTMAX float32")),
-        (Precision.INT8, True, (QUANTIZE, PRODUCT16)),
-        (Precision.INT8, False, (PRODUCT16,)),
-        (Precision.FP8, True, ("QUANTIZE float8e4m3fn", PRODUCT16)),
+        (Precision.INT8, 1, (QUANTIZE, SCALE, SCALE, PRODUCT16)),
+        # Two products may share an activation's scale, each has one of its weights.
+        (Precision.INT8, 2, (QUANTIZE, SCALE, SCALE, SCALE, PRODUCT16)),
+        (Precision.INT8, 0, (PRODUCT16,)),
+        (Precision.FP8, 1, ("QUANTIZE float8e4m3fn", SCALE, SCALE, PRODUCT16)),
         # A product of whole numbers computes shapes.
         (Precision.FP16, False, (PRODUCT16, "MATRIX_MULTIPLY int64")),
         # Without any product the rest has to show it.
@@ -34,7 +36,7 @@ QUANTIZE = "QUANTIZE int8"
     ],
 )
 def test_what_is_promised_is_found(
-    precision: Precision, quantized: bool, described: tuple[str, ...]
+    precision: Precision, quantized: int, described: tuple[str, ...]
 ) -> None:
     assert find_precision_faults(precision, layers(*described), quantized=quantized) == []
 
@@ -52,11 +54,12 @@ def test_what_is_promised_is_found(
         (Precision.INT8, True, (PRODUCT16,), "quantized to nothing, and int8 is promised"),
         (Precision.INT8, True, (QUANTIZE, PRODUCT32), "another type than float16"),
         (Precision.FP8, True, (QUANTIZE, PRODUCT16), "to int8, and float8e4m3fn is promised"),
+        (Precision.INT8, 2, (QUANTIZE, SCALE, SCALE, PRODUCT16), "1 of its layers have quantized"),
         (Precision.INT8, False, (QUANTIZE, PRODUCT16), "to int8, and nothing is promised"),
     ],
 )
 def test_what_is_not_is_told(
-    precision: Precision, quantized: bool, described: tuple[str, ...], said: str
+    precision: Precision, quantized: int, described: tuple[str, ...], said: str
 ) -> None:
     faults = find_precision_faults(precision, layers(*described), quantized=quantized)
     assert said in "; ".join(faults)
