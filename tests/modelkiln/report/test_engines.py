@@ -1,5 +1,7 @@
 """What is said of engines: built, and nowhere verified."""
 
+from typing import Any
+
 from modelkiln.report.engines import (
     read_engines,
     say_built,
@@ -72,7 +74,8 @@ def test_gates_that_do_not_bind_are_no_pass() -> None:
     loose = {"summary": {"binding": False, "missed": ["mask_iou"]}}
     assert say_source(loose) == "whose gates do not bind: random weights, 1 missed"
     assert say_source({"summary": {"binding": False, "missed": []}}).endswith("random weights")
-    for passed in ({"binding": True, "missed": []}, {"worst": {}}, None, "words agree"):
+    passes: list[Any] = [{"binding": True, "missed": []}, {"worst": {}}, None, "words agree"]
+    for passed in passes:
         assert say_source({"summary": passed}) == "which passed its own checks"
     built = {**BUILT, "onnx": {"target": "tiny/tracker/onnx-fp16", **loose}}
     assert read_engines(built, SIZES)["source_says"] == say_source(loose)
