@@ -112,7 +112,8 @@ def judge(
                 message=f"cannot be built here: see {', '.join(stopping)}",
             )
         elif unfit := _find_unfit(findings, kind, formats or {}):
-            yield _judge_unfit(findings, name, kind, unfit)
+            always = any(one.unfit and one.unfit not in (formats or {}) for one in findings)
+            yield _judge_unfit(findings, name, kind, unfit, always=always)
         elif kind.runs_on_gpu:
             yield good(name, "can be built here, without a GPU; running them takes one")
         else:
@@ -133,8 +134,14 @@ def _find_unfit(
 
 
 def _judge_unfit(
-    findings: Sequence[Finding], name: str, kind: Kind, unfit: Mapping[str, Sequence[str]]
+    findings: Sequence[Finding],
+    name: str,
+    kind: Kind,
+    unfit: Mapping[str, Sequence[str]],
+    *,
+    always: bool,
 ) -> Finding:
+    """Say what is left of a kind; `always` says that every build needs what cannot be held."""
     contained = any(one.about == "containers" and one.severity is Severity.GOOD for one in findings)
     stopped = [one for one in kind.formats if any(one in names for names in unfit.values())]
     see = ", ".join(unfit)
@@ -151,6 +158,5 @@ def _judge_unfit(
         if contained
         else ("use a newer system, or a container engine with --runner docker")
     )
-    return Finding(
-        about=name, severity=Severity.WARNING, message=f"{message}: see {see}", remedy=remedy
-    )
+    severity = Severity.PROBLEM if always and not contained else Severity.WARNING
+    return Finding(about=name, severity=severity, message=f"{message}: see {see}", remedy=remedy)

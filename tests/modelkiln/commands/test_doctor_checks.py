@@ -218,9 +218,12 @@ def test_environments_that_this_machine_cannot_hold_stop_the_formats_that_need_t
         assert found["rtx-*"].message.startswith("can be built here, without a GPU")
     else:
         assert found["rtx-*"].message == said[rtx]
+    # Nothing can be built without what every build needs.
+    assert has_problem(findings) is (name == "export" and not contained)
     for family, share in (("onnx-*", onnx), ("rtx-*", rtx)):
         one = found[family]
-        assert one.severity is (Severity.GOOD if share == "all" else Severity.WARNING)
+        less = Severity.PROBLEM if name == "export" and not contained else Severity.WARNING
+        assert one.severity is (Severity.GOOD if share == "all" else less)
         assert ("--runner docker" in one.remedy) is (share != "all")
         assert ("newer system" in one.remedy) is (share != "all" and not contained)
 
