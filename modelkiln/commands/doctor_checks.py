@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from modelkiln.catalog.models import Checkpoint
+from modelkiln.commands.doctor_findings import Finding, Kind, Severity, good, judge
 from modelkiln.environments.cache import find
 from modelkiln.environments.environment import Environment, require_glibc
 from modelkiln.errors import EnvironmentFailure, KilnError
@@ -27,46 +27,6 @@ from modelkiln.util.units import human_bytes
 
 _MEMORY_WANTED = 6_000_000_000
 _BUILD_BYTES = 3_000_000_000
-
-
-class Severity(StrEnum):
-    """How much a finding matters: a problem stops every build, a warning some of them."""
-
-    GOOD = "good"
-    NOTE = "note"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What a check found.
-
-    Attributes:
-        about: What was looked at, in one or two words.
-        message: What is the case.
-        remedy: What fixes it; empty where nothing needs fixing.
-    """
-
-    about: str
-    severity: Severity
-    message: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """Formats of one family.
-
-    Attributes:
-        why: Why they cannot be built at all; empty where they can.
-        remedy: What to do instead.
-        runs_on_gpu: Whether what is built takes a GPU to run.
-    """
-
-    why: str = ""
-    remedy: str = ""
-    runs_on_gpu: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,38 +64,8 @@ def diagnose(surroundings: Surroundings) -> list[Finding]:
             findings.append(
                 Finding(about=name, severity=Severity.WARNING, message=f"not known: {error}")
             )
-    findings.extend(judge(findings, surroundings.kinds))
+    findings.extend(judge(findings, surroundings.kinds, surroundings.formats))
     return findings
-
-
-def has_problem(findings: Iterable[Finding]) -> bool:
-    """Return whether anything stops every build; the command then ends with 4."""
-    return any(one.severity is Severity.PROBLEM for one in findings)
-
-
-def to_document(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    """Return the findings as JSON."""
-    return [
-        {
-            "about": one.about,
-            "severity": one.severity.value,
-            "message": one.message,
-            "remedy": one.remedy,
-        }
-        for one in findings
-    ]
-
-
-def to_lines(findings: Iterable[Finding]) -> list[str]:
-    """Return the findings as plain lines, aligned, each remedy below what it mends."""
-    listed = list(findings)
-    width = max((len(one.about) for one in listed), default=0)
-    lines = []
-    for one in listed:
-        lines.append(f"{one.severity.value:<8} {one.about:<{width}}  {one.message}")
-        if one.remedy:
-            lines.append(f"{'':<8} {'':<{width}}  -> {one.remedy}")
-    return lines
 
 
 def check_machine(_: Surroundings) -> Iterator[Finding]:
@@ -148,12 +78,12 @@ def check_machine(_: Surroundings) -> Iterator[Finding]:
         )
     else:
         version = ".".join(map(str, sys.version_info[:3]))
-        yield _good("platform", f"{sys.platform} {os.uname().machine}, Python {version}")
-    yield _good("processors", str(cpu_count()))
+        yield good("platform", f"{sys.platform} {os.uname().machine}, Python {version}")
+    yield good("processors", str(cpu_count()))
     memory = memory_available()
     text = f"{human_bytes(memory)} available"
     if memory >= _MEMORY_WANTED:
-        yield _good("memory", text)
+        yield good("memory", text)
     else:
         yield Finding(
             about="memory",
@@ -202,14 +132,14 @@ def check_disk(surroundings: Surroundings) -> Iterator[Finding]:
                 remedy=f"{remedy}, or free some with invoke env.prune and invoke store.gc",
             )
         else:
-            yield _good(about, text)
+            yield good(about, text)
 
 
 def check_programs(_: Surroundings) -> Iterator[Finding]:
     """Yield the programs that builds and checks start."""
     git = probe_command("git", "--version")
     if git.found:
-        yield _good("git", git.detail)
+        yield good("git", git.detail)
     else:
         yield Finding(
             about="git",
@@ -220,12 +150,12 @@ def check_programs(_: Surroundings) -> Iterator[Finding]:
     from modelkiln.environments.uv import find_uv
 
     try:
-        yield _good("uv", probe_command(find_uv(), "--version").detail)
+        yield good("uv", probe_command(find_uv(), "--version").detail)
     except KilnError as error:
         yield Finding(about="uv", severity=Severity.PROBLEM, message=error.what, remedy=error.next)
     node = probe_command("node", "--version")
     if node.found:
-        yield _good("node", node.detail)
+        yield good("node", node.detail)
     else:
         yield Finding(
             about="node",
@@ -248,13 +178,17 @@ def check_environments(surroundings: Surroundings) -> Iterator[Finding]:
     for one in surroundings.environments:
         about = f"environment {one.name}"
         if find(one, surroundings.cache) is not None:
-            yield _good(about, f"installed, {one.digest[:12]}")
+            yield good(about, f"installed, {one.digest[:12]}")
             continue
         try:
             require_glibc(one)
         except EnvironmentFailure as error:
             yield Finding(
-                about=about, severity=Severity.WARNING, message=error.what, remedy=error.next
+                about=about,
+                severity=Severity.WARNING,
+                message=error.what,
+                remedy=error.next,
+                unfit=one.name,
             )
             continue
         formats = surroundings.formats.get(one.name, ())
@@ -281,12 +215,12 @@ def check_weights(surroundings: Surroundings) -> Iterator[Finding]:
             missing.setdefault(urlsplit(one.url).netloc, []).append(one)
     count = len(surroundings.checkpoints)
     cached = count - sum(map(len, missing.values()))
-    yield _good("weights", f"{cached} of {count} checkpoints are in the cache")
+    yield good("weights", f"{cached} of {count} checkpoints are in the cache")
     for host, absent in missing.items():
         if surroundings.offline:
             continue
         if host_reachable(absent[0].url):
-            yield _good(f"host {host}", "reached")
+            yield good(f"host {host}", "reached")
         else:
             yield Finding(
                 about=f"host {host}",
@@ -300,7 +234,7 @@ def check_weights(surroundings: Surroundings) -> Iterator[Finding]:
 def check_runners(_: Surroundings) -> Iterator[Finding]:
     """Find how well steps can be sealed, and what the machine has beside its processors."""
     if unshare_command() is not None:
-        yield _good("network seal", "the local runner can take the network away from a step")
+        yield good("network seal", "the local runner can take the network away from a step")
     else:
         yield Finding(
             about="network seal",
@@ -325,34 +259,7 @@ def check_engine() -> Finding:
             about="containers", severity=Severity.NOTE, message=error.what, remedy=error.next
         )
     engine.client.close()
-    return _good("containers", f"{engine} answers on {engine.socket}")
-
-
-def judge(findings: Sequence[Finding], kinds: Mapping[str, Kind]) -> Iterator[Finding]:
-    """Say from the other findings which kinds of target can be built here."""
-    stopping = [one.about for one in findings if one.severity is Severity.PROBLEM]
-    for name, kind in kinds.items():
-        if kind.why:
-            yield Finding(
-                about=name,
-                severity=Severity.NOTE,
-                message=f"cannot be built: {kind.why}",
-                remedy=kind.remedy,
-            )
-        elif stopping:
-            yield Finding(
-                about=name,
-                severity=Severity.PROBLEM,
-                message=f"cannot be built here: see {', '.join(stopping)}",
-            )
-        elif kind.runs_on_gpu:
-            yield _good(name, "can be built here, without a GPU; running them takes one")
-        else:
-            yield _good(name, "can be built here")
-
-
-def _good(about: str, message: str) -> Finding:
-    return Finding(about=about, severity=Severity.GOOD, message=message)
+    return good("containers", f"{engine} answers on {engine.socket}")
 
 
 CHECKS: tuple[Check, ...] = (

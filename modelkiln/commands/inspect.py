@@ -42,7 +42,8 @@ def inspect_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
     (target,) = prepared.targets
     manifest = find_manifest(kiln, target)
     if as_json:
-        console.say_json(_document(target, manifest))
+        engines = find_engines(kiln, target, manifest)
+        console.say_json(_document(target, manifest, engines and _in_order(target, engines)))
     else:
         _describe(kiln, target, manifest)
 
@@ -66,7 +67,7 @@ def _inspect_several(kiln: Kiln, asked: str, targets: Sequence[Target], *, as_js
     if as_json:
         console.say_json(
             [
-                {**_document(one, manifest), "engines": engines.get(name)}
+                _document(one, manifest, engines.get(name))
                 for name, (one, manifest) in manifests.items()
             ]
         )
@@ -89,8 +90,11 @@ def _in_order(target: Target, engines: Engines) -> Engines:
     return {**engines, "rows": sorted(engines["rows"], key=lambda row: order.index(row["graph"]))}
 
 
-def _document(target: Target, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {**manifest, "signature": [dict(one) for one in target.graphs]}
+def _document(
+    target: Target, manifest: Mapping[str, Any], engines: Engines | None
+) -> dict[str, Any]:
+    signature = [dict(one) for one in target.graphs]
+    return {**manifest, "signature": signature, "engines": engines}
 
 
 def _describe(kiln: Kiln, target: Target, manifest: Mapping[str, Any]) -> None:

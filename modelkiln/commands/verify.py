@@ -42,9 +42,10 @@ def verify_targets(kiln: Kiln, text: str, *, as_json: bool = False) -> None:
             results[target.name] = {"ok": False, "what": error.what, "why": error.why}
             console.note(f"FAILED {target.name}: {error.what}")
         else:
-            # What was only built did not fail, and is not verified by that.
+            # What was only built did not fail, and is not verified by that: neither true nor false.
             verified = planned.status is TargetStatus.VERIFIED
-            results[target.name] = {"ok": verified, "status": str(planned.status), **metrics}
+            ok = True if verified else None
+            results[target.name] = {"ok": ok, "status": str(planned.status), **metrics}
             if not as_json and verified:
                 said = say_summary(metrics.get("summary"), metrics.get("benefit"))
                 console.say(f"ok  {target.name}  {said}")

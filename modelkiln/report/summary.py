@@ -20,7 +20,9 @@ def say_status(status: str, summary: Any, benefit: Mapping[str, Any] | None = No
     if status == VERIFIED:
         return f"verified: {say_summary(summary, benefit)}"
     # What it says begins with the word.
-    return say_built(summary) if isinstance(summary, Mapping) else f"{BUILT}, not run: {summary}"
+    if isinstance(summary, Mapping):
+        return say_built(summary)
+    return f"{BUILT}, not run: {summary}" if summary else f"{BUILT}, not run"
 
 
 def say_summary(summary: Any, benefit: Mapping[str, Any] | None = None) -> str:

@@ -136,6 +136,9 @@ def test_json_inspect_report_and_verify_say_built(
     # Only the name of its source's step has the word's stem.
     assert "verified" not in done.stdout
 
+    told = json.loads(invoke("inspect", TARGET, *RANDOM, "--json").stdout)
+    assert [row["file"] for row in told["engines"]["rows"]] == ["words.engine"]
+
     page = tmp_path / "page.html"
     done = invoke("report", TARGET, *RANDOM, "--out", str(page))
     assert done.returncode == 0, done.stderr
@@ -151,9 +154,10 @@ def test_json_inspect_report_and_verify_say_built(
     assert done.returncode == 2, "the source itself has not been published"
     invoke("build", SOURCE, *RANDOM)
     done = invoke("verify", f"{TARGET},{SOURCE}", *RANDOM, "--json")
+    assert done.returncode == 0
     found = json.loads(done.stdout)
     assert {name.rpartition("/")[2]: (one["ok"], one["status"]) for name, one in found.items()} == {
-        "toy-engine": (False, "built"),
+        "toy-engine": (None, "built"),
         "toy-text": (True, "verified"),
     }
 

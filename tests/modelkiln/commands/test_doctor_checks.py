@@ -9,9 +9,6 @@ import pytest
 from modelkiln.catalog.models import Checkpoint
 from modelkiln.commands import doctor_checks
 from modelkiln.commands.doctor_checks import (
-    Finding,
-    Kind,
-    Severity,
     Surroundings,
     check_disk,
     check_environments,
@@ -19,11 +16,8 @@ from modelkiln.commands.doctor_checks import (
     check_programs,
     check_weights,
     diagnose,
-    has_problem,
-    judge,
-    to_document,
-    to_lines,
 )
+from modelkiln.commands.doctor_findings import Finding, Kind, Severity, has_problem
 from modelkiln.environments.environment import environment
 from modelkiln.errors import EnvironmentFailure
 from modelkiln.util.machine import Probe
@@ -173,35 +167,70 @@ def test_failing_check_stops_no_other(here: Surroundings, monkeypatch: pytest.Mo
     assert "platform" in named
 
 
-def test_judgement_names_what_stops() -> None:
+@pytest.mark.parametrize("contained", [False, True])
+@pytest.mark.parametrize(
+    ("unfit", "onnx", "rtx"),
+    [
+        ({"rtx": ["rtx-fp16"]}, "all", "none"),
+        ({"quantize": ["onnx-int8", "rtx-fp16"]}, "some", "none"),
+        ({"export": None}, "none", "none"),
+        ({"other": ["toy-text"]}, "all", "all"),
+    ],
+)
+def test_environments_that_this_machine_cannot_hold_stop_the_formats_that_need_them(
+    here: Surroundings,
+    monkeypatch: pytest.MonkeyPatch,
+    unfit: dict[str, list[str] | None],
+    onnx: str,
+    rtx: str,
+    *,
+    contained: bool,
+) -> None:
     kinds = {
-        "onnx-*": Kind(),
-        "rtx-*": Kind(runs_on_gpu=True),
-        "trt-*": Kind(why="It is too large.", remedy="Take rtx-fp16."),
+        "onnx-*": Kind(formats=("onnx-fp32", "onnx-int8")),
+        "rtx-*": Kind(runs_on_gpu=True, formats=("rtx-fp16",)),
     }
-    problem = Finding(about="uv", severity=Severity.PROBLEM, message="missing")
-    found = by_name(judge([problem], kinds))
-    assert "see uv" in found["onnx-*"].message and "see uv" in found["rtx-*"].message
-    found = by_name(judge([], kinds))
-    assert [one.severity.value for one in found.values()] == ["good", "good", "note"]
-    assert found["onnx-*"].message == "can be built here"
-    assert "without a GPU; running them takes one" in found["rtx-*"].message
-    assert "too large" in found["trt-*"].message and found["trt-*"].remedy == "Take rtx-fp16."
+    (name,) = unfit
+    known = environment("export")
+    monkeypatch.setattr(
+        doctor_checks, "CHECKS", (check_environments, lambda _: iter([containers(good=contained)]))
+    )
+    monkeypatch.setattr("modelkiln.environments.environment.glibc_version", lambda: "2.27")
+    more = replace(
+        here,
+        environments=[replace(known, name=name)],
+        kinds=kinds,
+        formats={one: names for one, names in unfit.items() if names},
+    )
+    findings = diagnose(more)
+    found = by_name(iter(findings))
+    where = f": see environment {name}"
+    said = {
+        "all": "can be built here",
+        "some": "can be built here, but "
+        + ("onnx-int8 in containers alone" if contained else "not onnx-int8")
+        + where,
+        "none": ("can be built here in containers alone" if contained else "cannot be built here")
+        + where,
+    }
+    assert found["onnx-*"].message == said[onnx]
+    if rtx == "all":
+        assert found["rtx-*"].message.startswith("can be built here, without a GPU")
+    else:
+        assert found["rtx-*"].message == said[rtx]
+    # Nothing can be built without what every build needs.
+    assert has_problem(findings) is (name == "export" and not contained)
+    for family, share in (("onnx-*", onnx), ("rtx-*", rtx)):
+        one = found[family]
+        less = Severity.PROBLEM if name == "export" and not contained else Severity.WARNING
+        assert one.severity is (Severity.GOOD if share == "all" else less)
+        assert ("--runner docker" in one.remedy) is (share != "all")
+        assert ("newer system" in one.remedy) is (share != "all" and not contained)
 
 
-def test_lines_and_document() -> None:
-    findings = [
-        Finding(about="a", severity=Severity.GOOD, message="fine"),
-        Finding(about="longer", severity=Severity.PROBLEM, message="not fine", remedy="mend it"),
-    ]
-    assert to_lines(findings) == [
-        "good     a       fine",
-        "problem  longer  not fine",
-        "                 -> mend it",
-    ]
-    assert to_document(findings)[1] == {
-        "about": "longer",
-        "severity": "problem",
-        "message": "not fine",
-        "remedy": "mend it",
-    }
+def containers(*, good: bool) -> Finding:
+    return Finding(
+        about="containers",
+        severity=Severity.GOOD if good else Severity.NOTE,
+        message="an engine" if good else "none",
+    )

@@ -22,6 +22,7 @@ def test_inspect_tells_what_a_target_is(command_line: Invoke, invoke: Invoke, bu
         assert text in done.stdout
     told = json.loads(invoke("inspect", TARGET, *RANDOM, "--json").stdout)
     assert told["signature"][0]["file"] == "words.txt"
+    assert told["engines"] is None
 
 
 def test_inspect_shows_gates_and_what_was_left_out(
@@ -103,6 +104,18 @@ def test_as_json_every_built_target_is_there(
     assert first["signature"] == [{"name": "encoder"}, {"name": "decoder"}]
     assert second["engines"] is None
     assert "rtx-int8" in said.err
+
+
+def test_one_target_as_json_is_told_as_one_of_several(
+    several: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for targets in (several.found.targets, several.found.targets[:1]):
+        several.found.targets = targets
+        inspect.inspect_targets(several.kiln, "tiny/*/*", as_json=True)
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0][0] == told[1]
+    assert [row["graph"] for row in told[1]["engines"]["rows"]] == ["encoder", "decoder"]
 
 
 def test_where_nothing_can_be_listed_it_is_an_error(several: Any) -> None:

@@ -27,6 +27,7 @@ def test_only_what_is_verified_is_called_so() -> None:
     for status in ("built", "", "other"):
         assert "verified" not in say_status(status, SUMMARY)
         assert say_status(status, "words agree") == "built, not run: words agree"
+        assert say_status(status, None) == say_status(status, "") == "built, not run"
 
 
 def test_a_summary_in_words_is_told_as_it_is() -> None:
