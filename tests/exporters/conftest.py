@@ -189,7 +189,23 @@ def dinov2s(scratch: Callable[[str], Path]) -> Dinov2s:
 
 
 # What takes long comes first, so that what is short fills up the time at the end.
-MODELS = ("tracker", "image", "dinov2")
+LONGEST = (
+    "tracker",
+    "image",
+    "tracker of SAM 2.0",
+    "dinov2",
+    "tests/exporters/sam2/tracker/test_tracker.py",
+    "tests/bench/sides/test_attention.py",
+    "tests/bench/sides/test_features.py",
+)
+OF_TRACKER = (
+    "test_calibrate.py",
+    "test_export.py",
+    "test_loop.py",
+    "test_reference.py",
+    "test_reference_memory.py",
+    "test_verify.py",
+)
 OF_IMAGE = (
     "test_convert.py",
     "test_export.py",
@@ -206,16 +222,20 @@ class ByModel(LoadScopeScheduling):  # type: ignore[misc]
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
+        file, _, test = nodeid.partition("::")
         *folders, name = file.split("/")
-        if (model := next((one for one in MODELS if one in folders), "")) or name not in OF_IMAGE:
-            return model or file
-        return "image"
+        if "tracker" in folders and name in OF_TRACKER:
+            return "tracker of SAM 2.0" if "sam2.0" in test else "tracker"
+        if "dinov2" in folders:
+            return "dinov2"
+        if "image" in folders or ("tracker" not in folders and name in OF_IMAGE):
+            return "image"
+        return file
 
     def _assign_work_unit(self, node: Any) -> None:
-        for model in reversed(MODELS):
-            if model in self.workqueue:
-                self.workqueue.move_to_end(model, last=False)
+        for group in reversed(LONGEST):
+            if group in self.workqueue:
+                self.workqueue.move_to_end(group, last=False)
         super()._assign_work_unit(node)
 
 

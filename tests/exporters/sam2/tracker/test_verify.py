@@ -121,7 +121,8 @@ def test_the_unharmed_graphs_have_no_fault(contract: str, trackers: Trackers) ->
 
 @pytest.mark.parametrize("contract", ["tracker", "tracker-ex@static"])
 def test_attention_in_one_piece_has_no_fault(contract: str, trackers: Trackers) -> None:
-    assert trackers.first_fault(contract, trackers.whole(contract), leave_out_loop) is None
+    whole, graph = trackers.whole(contract), "memory_attention"
+    assert trackers.first_fault(contract, whole, leave_out_loop, graph=graph) is None
 
 
 def test_a_second_sigmoid_is_found_and_a_missing_one_too(trackers: Trackers) -> None:
