@@ -177,7 +177,8 @@ def write_integer_convolution(path: Path) -> Path:
         helper.make_node("Cast", ["i"], ["y"], to=FLOAT),
     ]
     scale, zero = np.asarray(np.float32(0.1)), np.asarray(np.int8(0))
-    arrays = {"scale": scale, "zero": zero, "shape": np.asarray([1, 1, -1, WIDTH])}
+    arrays: dict[str, NDArray[Any]] = {"scale": scale, "zero": zero}
+    arrays["shape"] = np.asarray([1, 1, -1, WIDTH])
     arrays["weight"] = np.ones((1, 1, 1, 1), np.int8)
     return write(path, nodes, [constant(name, array) for name, array in arrays.items()])
 
