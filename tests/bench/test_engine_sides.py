@@ -10,6 +10,7 @@ import pytest
 from bench import engine_sides
 from bench.engine_sides import find_source_graphs
 from modelkiln.building.kiln import Kiln
+from modelkiln.building.manifest import NEEDED
 from modelkiln.building.options import Options
 from modelkiln.errors import EnvironmentFailure, StageFailure, UsageError
 
@@ -27,7 +28,7 @@ def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
             names.append(one.name)
             folder = kiln.artifacts / "out" / one.name
             folder.mkdir(parents=True)
-            (folder / "manifest.json").write_text("{}")
+            (folder / "manifest.json").write_text(json.dumps(dict.fromkeys(NEEDED, {})))
         return SimpleNamespace(failed=())
 
     monkeypatch.setattr(engine_sides, "build", build)

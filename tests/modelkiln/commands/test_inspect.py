@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from modelkiln.building.manifest import NEEDED
 from modelkiln.commands import inspect
 from modelkiln.errors import UsageError
 from tests.modelkiln.engine_case import BUILT, SIZES
@@ -63,7 +64,7 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for target, files in ((targets[0], SIZES), (targets[2], {"encoder.onnx": 5})):
         (out / target.name).mkdir(parents=True)
         pins = {name: {"bytes": size, "sha256": "ab"} for name, size in files.items()}
-        manifest = {"target": target.name, "files": pins}
+        manifest = {**dict.fromkeys(NEEDED, {}), "target": target.name, "files": pins}
         (out / target.name / "manifest.json").write_text(json.dumps(manifest))
     built = {**BUILT, "graphs": dict(reversed(BUILT["graphs"].items()))}
     (out / targets[0].name / "built.json").write_text(json.dumps(built))
