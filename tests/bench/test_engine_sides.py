@@ -28,7 +28,7 @@ def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
             names.append(one.name)
             folder = kiln.artifacts / "out" / one.name
             folder.mkdir(parents=True)
-            (folder / "manifest.json").write_text(json.dumps(dict.fromkeys(NEEDED, {})))
+            (folder / "manifest.json").write_text(json.dumps({key: {} for key in NEEDED}))
         return SimpleNamespace(failed=())
 
     monkeypatch.setattr(engine_sides, "build", build)

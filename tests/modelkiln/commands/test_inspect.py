@@ -64,7 +64,7 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for target, files in ((targets[0], SIZES), (targets[2], {"encoder.onnx": 5})):
         (out / target.name).mkdir(parents=True)
         pins = {name: {"bytes": size, "sha256": "ab"} for name, size in files.items()}
-        manifest = {**dict.fromkeys(NEEDED, {}), "target": target.name, "files": pins}
+        manifest = {**{key: {} for key in NEEDED}, "target": target.name, "files": pins}
         (out / target.name / "manifest.json").write_text(json.dumps(manifest))
     built = {**BUILT, "graphs": dict(reversed(BUILT["graphs"].items()))}
     (out / targets[0].name / "built.json").write_text(json.dumps(built))
