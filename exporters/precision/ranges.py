@@ -158,7 +158,8 @@ def _add_magnitudes(model: ModelProto, values: Collection[str]) -> None:
     onnxruntime begins with what was added last and runs what leads to it. In this order it is done
     with a value as soon as it has it; in any other all values would be in memory at once.
     """
-    names = [value.name for value in model.graph.input]
+    # A constant may be asked for as well: it is there from the start, as inputs are.
+    names = [one.name for one in (*model.graph.initializer, *model.graph.input)]
     names += [name for node in model.graph.node for name in node.output]
     places = {name: place for place, name in enumerate(names)}
     for name in sorted(values, key=lambda one: places[one], reverse=True):

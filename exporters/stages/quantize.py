@@ -122,7 +122,7 @@ def _read_magnitudes(calibration: Mapping[str, Any], graph: str) -> dict[str, fl
     if graph not in calibration["largest"]:
         raise StageError(
             f"The range of {graph} is not known.",
-            "float16 ends at 65504, and the calibration did not look at what the graph reaches.",
+            "FP16 ends at 65504, and the calibration did not look at what the graph reaches.",
             "Report this as a fault of the plan.",
         )
     found: Mapping[str, float | None] = calibration["largest"][graph]
