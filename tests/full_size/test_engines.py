@@ -1,7 +1,7 @@
 """Engines of TensorRT for RTX, built through the commands as their users build them.
 
-The mixer family goes through every check, to out/; a shrunken SAM 2.1 through parser and compiler
-in every format for every GPU.
+The mixer family goes through every check, to out/, in every format for every GPU; a shrunken SAM
+2.1 through parser and compiler.
 """
 
 import json
@@ -25,12 +25,9 @@ ENGINES = {
 }
 MOST = "sm80+sm86+sm89+sm120+sm121"
 # An engine of several GPUs is compiled for each: what one of them refuses fails it.
-IMAGE = [
-    *(f"{MODEL}/image/{one}" for one in ENGINES),
-    f"{MODEL}/image/rtx-fp16@sm75+{MOST}",
-    f"{MODEL}/image/rtx-fp32@{MOST}",
-    f"{MODEL}/image/rtx-int8@sm75+{MOST}",
-]
+ALL_GPUS = ("rtx-fp16@sm75+" + MOST, "rtx-fp32@" + MOST, "rtx-int8@sm75+" + MOST)
+PLAIN = [f"{MODEL}/image/{one}" for one in ("rtx-fp16", "rtx-fp32", *ALL_GPUS[:2])]
+QUANTIZED = [f"{MODEL}/image/{one}" for one in ("rtx-int8", "rtx-fp8", ALL_GPUS[2])]
 VIDEO = [
     *(f"{MODEL}/tracker/{one}" for one in ENGINES),
     f"{MODEL}/tracker/rtx-fp16@sm75+{MOST}",
@@ -43,18 +40,25 @@ VIDEO = [
 
 @pytest.fixture(scope="module")
 def engines(mixer: Invoke, mixer_built: Path, mixer_weights: Path) -> Path:
-    targets = "mixer_small/tokens/rtx-*,mixer_small/tokens/trt-*"
+    every = ("rtx-*", "trt-*", *ALL_GPUS)
+    targets = ",".join(f"mixer_small/tokens/{one}" for one in every)
     done = mixer("build", targets, "--weights", str(mixer_weights))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("built, not run: ") == len(ENGINES)
+    assert done.stdout.count("built, not run: ") == len(ENGINES) + len(ALL_GPUS)
     assert "verified" not in done.stdout
     assert "skipped 1 target of trt-fp16: Full TensorRT" in done.stderr
     return mixer_built
 
 
+@pytest.mark.parametrize("name", ALL_GPUS)
+def test_one_engine_is_for_all_gpus_that_have_its_format(engines: Path, name: str) -> None:
+    manifest = json.loads((engines / name / "manifest.json").read_text())
+    assert manifest["built"]["gpus"] == name.partition("@")[2].split("+")
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_is_published_as_built(engines: Path, name: str) -> None:
-    (folder,) = (one for one in engines.iterdir() if one.name.partition("@")[0] == name)
+    folder = engines / name
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["status"], "verification" in manifest) == ("built", False)
     assert manifest["built"]["gpus"] == ENGINES[name]
@@ -99,11 +103,9 @@ def test_what_cannot_be_is_told_before_anything_is_built(
 
 
 @pytest.mark.parametrize(
-    "targets", [IMAGE, pytest.param(VIDEO, marks=pytest.mark.thorough)], ids=["image", "video"]
+    "targets", [PLAIN, pytest.param([*QUANTIZED, *VIDEO], marks=pytest.mark.thorough)]
 )
-def test_a_shrunken_sam_is_compiled_in_every_format_for_every_gpu(
-    targets: list[str], tmp_path: Path
-) -> None:
+def test_a_shrunken_sam_is_compiled_for_every_gpu(targets: list[str], tmp_path: Path) -> None:
     write_catalog(tmp_path / "catalog", "image", "treedect", "tracker", "tracker-ex")
     done = run_command(
         "build",
