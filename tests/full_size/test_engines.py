@@ -29,10 +29,7 @@ ALL_GPUS = ("rtx-fp16@sm75+" + MOST, "rtx-fp32@" + MOST, "rtx-int8@sm75+" + MOST
 PLAIN = [f"{MODEL}/image/{one}" for one in ("rtx-fp16", "rtx-fp32", *ALL_GPUS[:2])]
 QUANTIZED = [f"{MODEL}/image/{one}" for one in ("rtx-int8", "rtx-fp8", ALL_GPUS[2])]
 VIDEO = [
-    *(f"{MODEL}/tracker/{one}" for one in ENGINES),
-    f"{MODEL}/tracker/rtx-fp16@sm75+{MOST}",
-    f"{MODEL}/tracker/rtx-int8@sm75+{MOST}",
-    f"{MODEL}/tracker-ex/rtx-fp16",
+    *(f"{MODEL}/tracker/{one}" for one in ("rtx-fp32", ALL_GPUS[0], "rtx-int8")),
     f"{MODEL}/tracker-ex@static/rtx-fp16",
     f"{MODEL}/treedect/rtx-fp16",
 ]
