@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporters.protocol import Result, StageError, Step, report_progress, write_json
+from exporters.protocol import Result, StageError, Step, as_sentence, report_progress, write_json
 from exporters.tensorrt.build import Settings, apply_shapes, build_engine
 from exporters.tensorrt.flavours import FLAVOURS, load_bindings
 from exporters.tensorrt.network import Network, Tensor, count_types
@@ -111,7 +111,7 @@ def read_network(step: Step, trt: Any, golden: Mapping[str, Any]) -> tuple[Netwo
         "inputs": [_describe(one, shapes) for one in inputs],
         "outputs": [_describe(one, shapes) for one in outputs],
         "layers": network.definition.num_layers,
-        "types": count_types(iter(layers)),
+        "types": count_types(layers),
     }
 
 
@@ -125,10 +125,9 @@ def read_quantization(step: Step, graph: str) -> Mapping[str, Any]:
 
 
 def _not_as_promised(what: str, faults: Sequence[str]) -> StageError:
-    text = "; ".join(faults)
     return StageError(
         what,
-        f"{text[:1].upper()}{text[1:]}.",
+        as_sentence("; ".join(faults)),
         "Build the ONNX target anew with --keep-scratch, and report this with its files.",
     )
 

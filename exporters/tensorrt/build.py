@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from exporters.protocol import STAGE_FAILED, StageError
+from exporters.protocol import StageError, as_sentence
 from exporters.tensorrt.flavours import Flavour
 from exporters.tensorrt.header import PORTABLE
 from exporters.tensorrt.network import Network
@@ -16,8 +16,8 @@ from exporters.tensorrt.refusals import explain
 from exporters.tensorrt.signature import Shapes, find_shape_faults
 
 STOPPED: Final = 130
-VERBOSITIES: Final = ("none", "layer-names", "detailed")
-_VERBOSITY: Final = {
+# TensorRT's words, by ours.
+VERBOSITIES: Final = {
     "none": "NONE",
     "layer-names": "LAYER_NAMES_ONLY",
     "detailed": "DETAILED",
@@ -64,10 +64,9 @@ def apply_shapes(network: Network, shapes: Shapes, shown: str) -> None:
         StageError: They do not fit the network.
     """
     if faults := find_shape_faults(network.inputs, shapes):
-        text = "; ".join(faults)
         raise StageError(
             f"The shapes of {shown} do not fit its graph.",
-            f"{text[:1].upper()}{text[1:]}.",
+            as_sentence("; ".join(faults)),
             "Correct them with --profile, or in the contract's [profile].",
         )
     for name, (low, _, high) in shapes.items():
@@ -118,7 +117,6 @@ def build_engine(
             f"TensorRT did not say how much memory {shown} takes.",
             f"Its log has no line for {' and '.join(sorted(missing))}.",
             "Report this with the step's log: TensorRT's words have changed.",
-            exit_code=STAGE_FAILED,
         )
     with path.open("xb") as file:
         file.write(memoryview(plan))
@@ -128,7 +126,7 @@ def build_engine(
 def _configure(network: Network, shapes: Shapes, settings: Settings, shown: str) -> Any:
     trt = network.trt
     config = network.builder.create_builder_config()
-    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, _VERBOSITY[settings.verbosity])
+    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, VERBOSITIES[settings.verbosity])
     if settings.tf32:
         config.set_flag(trt.BuilderFlag.TF32)
     else:

@@ -2,7 +2,7 @@
 type."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -106,7 +106,7 @@ class Network:
                 value.shape = tuple(dims)
 
 
-def count_types(layers: Iterator[Layer]) -> dict[str, dict[str, int]]:
+def count_types(layers: Iterable[Layer]) -> dict[str, dict[str, int]]:
     """Return how many outputs of layers have which type, by kind of layer."""
     counts: dict[str, Counter[str]] = {}
     for layer in layers:

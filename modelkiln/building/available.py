@@ -24,6 +24,11 @@ def split_available(targets: Iterable[Target]) -> tuple[list[Target], list[Targe
     return able, left_out
 
 
+def find_reasons(targets: Iterable[Target]) -> dict[str, str]:
+    """Return why targets cannot be built, by name."""
+    return {one.name: one.format.unavailable[0] for one in targets}
+
+
 def note_left_out(targets: Sequence[Target]) -> None:
     """Say which targets were left out, a line for each reason."""
     reasons: dict[tuple[str, ...], list[Target]] = {}

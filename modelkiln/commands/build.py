@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkiln.building import unchanged
-from modelkiln.building.available import note_left_out, split_available
+from modelkiln.building.available import find_reasons, note_left_out, split_available
 from modelkiln.building.build import Built, build, raise_failures, rests_on
 from modelkiln.building.kiln import Kiln
 from modelkiln.building.prepare import Prepared, prepare
@@ -42,8 +42,14 @@ def build_targets(
             "Leave --until out to build, verify and publish.",
         )
     prepared = prepare(kiln, targets, until or None)
-    reasons = {one.name: one.format.unavailable[0] for one in left_out}
-    _build(kiln, prepared, until=until or None, dry_run=dry_run, as_json=as_json, skipped=reasons)
+    _build(
+        kiln,
+        prepared,
+        until=until or None,
+        dry_run=dry_run,
+        as_json=as_json,
+        skipped=find_reasons(left_out),
+    )
 
 
 def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> None:
@@ -75,7 +81,7 @@ def build_all(kiln: Kiln, *, dry_run: bool = False, as_json: bool = False) -> No
         dry_run=dry_run,
         as_json=as_json,
         left_out=reasons,
-        skipped={one.name: one.format.unavailable[0] for one in skipped},
+        skipped=find_reasons(skipped),
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from modelkiln.building.available import note_left_out, split_available
+from modelkiln.building.available import find_reasons, note_left_out, split_available
 from modelkiln.catalog.selection import select_targets
 from modelkiln.catalog.target import Target
 from modelkiln.catalog.weights import OfficialWeights
@@ -28,6 +28,7 @@ def test_what_a_glob_matched_is_left_out_with_the_reason(
     said = capsys.readouterr().err
     assert said.count("skipped") == 1
     assert "skipped 4 targets of trt-fp16, trt-fp32, trt-int8, trt-fp8: Full TensorRT" in said
+    assert find_reasons(left_out) == {one.name: one.format.unavailable[0] for one in left_out}
     note_left_out(left_out[:1])
     assert "skipped 1 target of trt-fp16: " in capsys.readouterr().err
 
